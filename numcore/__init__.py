@@ -1,0 +1,28 @@
+"""numcore: recent optimization and probabilistic algorithms, as clear NumPy code with fast twins.
+
+The families live in ``numcore.algorithms``; what is here chooses how their hot loops run.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from numcore.dispatch import backend, get_backend, set_backend, show_config
+
+if TYPE_CHECKING:
+    from numcore import arrays, dispatch, results, special
+
+__all__ = ["arrays", "backend", "dispatch", "get_backend", "results", "set_backend", "show_config", "special"]
+__version__ = "0.1.0"
+
+_submodules = {"algorithms", "arrays", "results", "special"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _submodules:
+        import importlib
+
+        return importlib.import_module(f"numcore.{name}")
+    raise AttributeError(f"module 'numcore' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_submodules})
