@@ -1,0 +1,1 @@
+"""Numba twins, one module a family or core module."""

@@ -1,0 +1,314 @@
+"""Numba twins of the transport loops: rows of the cost, stored or formed on the fly, through one exponential an entry.
+
+Everything works in base 2: ``s = log2(e) / eps``, ``t_ij = F_i + G_j - s C_ij``, so that scaling by ``2^n`` is exact and
+exponentials are :func:`_math.exp2`. A row of the cost and a row of exponentials stay in the first-level cache; the matrix
+of either is never formed. ``geometry`` is ``(C,)`` for a stored cost, ``(X, Y^T, code)`` for points.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numba.extending import overload
+
+from numcore.accel.cpu._math import exp2
+from numcore.accel.cpu._threads import block_count, run_blocks
+
+LOG2_E, LN_2 = math.log2(math.e), math.log(2)
+LIMIT = {np.dtype(np.float32): np.float32(2.0**60), np.dtype(np.float64): np.float64(2.0**500)}
+MATHS = {"contract", "reassoc", "nsz"}  # never nnan or ninf: -inf logs and +inf costs are legal
+CODES = {"sqeuclidean": 0, "euclidean": 1, "manhattan": 2}
+
+
+def sweep(C, guess, base, h, a, eps, power):  # noqa: D103  (docstrings: the references')
+    return _sweep((_rows(C),), C.shape, C.dtype, guess, base, h, a, eps, power)
+
+
+def sweep_cloud(X, Y, metric, guess, base, h, a, eps, power):  # noqa: D103
+    return _sweep(_cloud(X, Y, metric), (len(X), len(Y)), X.dtype, guess, base, h, a, eps, power)
+
+
+def sweep_batch(C, which, guess, base, h, a, eps, power):  # noqa: D103
+    f, r, sums = np.empty(a.shape), np.empty(a.shape), np.zeros(h.shape, C.dtype)
+    G = np.multiply(h, LOG2_E).astype(C.dtype)
+    lines = (_rows(C), which, guess, base, G, a, (LOG2_E / eps).astype(C.dtype), LIMIT[C.dtype], eps, power)
+    run_blocks(_sweep_problems, len(which), C[0].size, *lines, f, r, sums)
+    return f, r, sums.astype(np.float64)
+
+
+def soft_min(C, h, eps):  # noqa: D103
+    if h.ndim == 1:
+        return _soft_min((_rows(C),), C.shape, C.dtype, h, eps)
+    G = np.multiply(h, LOG2_E).astype(C.dtype)
+    out = np.empty((h.shape[0], C.shape[0]))
+    run_blocks(_soft_min_lines, h.shape[0], C.size, _rows(C), G, C.dtype.type(LOG2_E / eps), eps, out)
+    return out
+
+
+def soft_min_cloud(X, Y, metric, h, eps):  # noqa: D103
+    return _soft_min(_cloud(X, Y, metric), (len(X), len(Y)), X.dtype, h, eps)
+
+
+def plan(C, u, h, eps):  # noqa: D103
+    P = np.empty(C.shape, C.dtype)
+    run_blocks(_plan_rows, *C.shape, _rows(C), u * LOG2_E, h * LOG2_E, LOG2_E / eps, P)
+    return P
+
+
+def plan_cost(C, u, h, eps):  # noqa: D103
+    return _plan_cost((_rows(C),), C.shape, C.dtype, u, h, eps)
+
+
+def plan_cost_cloud(X, Y, metric, u, h, eps):  # noqa: D103
+    return _plan_cost(_cloud(X, Y, metric), (len(X), len(Y)), X.dtype, u, h, eps)
+
+
+def plan_entries(C, u, h, eps, row_floor, column_floor):  # noqa: D103
+    return _plan_entries((_rows(C),), C.shape, C.dtype, u, h, eps, row_floor, column_floor)
+
+
+def plan_entries_cloud(X, Y, metric, u, h, eps, row_floor, column_floor):  # noqa: D103
+    return _plan_entries(_cloud(X, Y, metric), (len(X), len(Y)), X.dtype, u, h, eps, row_floor, column_floor)
+
+
+def kernel(C, f, g, eps):  # noqa: D103
+    K = np.empty(C.shape, C.dtype)
+    most = LOG2_E * (69.0 if C.dtype == np.float32 else 690.0)
+    run_blocks(_kernel_rows, *C.shape, _rows(C), f * (LOG2_E / eps), g * (LOG2_E / eps), LOG2_E / eps, most, K)
+    return K
+
+
+def kernel_sweep(K, x, w, power):  # noqa: D103
+    n, m = K.shape
+    q = np.empty(n)
+    sums = np.zeros((block_count(n, m), m), K.dtype)
+    run_blocks(_kernel_sweep_rows, n, m, _rows(K), x.astype(K.dtype), w, power, q, sums)
+    return q, sums.sum(axis=0, dtype=np.float64)
+
+
+def _rows(C):
+    return np.ascontiguousarray(C)
+
+
+def _cloud(X, Y, metric):
+    return (np.ascontiguousarray(X), np.ascontiguousarray(Y.T), CODES[metric.name])
+
+
+def _sweep(geometry, shape, dtype, guess, base, h, a, eps, power):
+    n, m = shape
+    f, r = np.empty(n), np.empty(n)
+    sums = np.zeros((block_count(n, m), m), dtype)
+    G = np.multiply(h, LOG2_E).astype(dtype)
+    run_blocks(_sweep_rows, n, m, geometry, guess, base, G, a, dtype.type(LOG2_E / eps), LIMIT[dtype], eps, power, f, r, sums)
+    return f, r, sums.sum(axis=0, dtype=np.float64)
+
+
+def _soft_min(geometry, shape, dtype, h, eps):
+    out = np.empty(shape[0])
+    G = np.multiply(h, LOG2_E).astype(dtype)
+    run_blocks(_soft_min_rows, *shape, geometry, G, dtype.type(LOG2_E / eps), eps, out)
+    return out
+
+
+def _plan_cost(geometry, shape, dtype, u, h, eps):
+    sums = np.zeros(shape[0])
+    buffers = np.empty((block_count(*shape), shape[1]), dtype)
+    run_blocks(_plan_cost_rows, *shape, geometry, u * LOG2_E, h * LOG2_E, LOG2_E / eps, buffers, sums)
+    return float(sums.sum())
+
+
+def _plan_entries(geometry, shape, dtype, u, h, eps, row_floor, column_floor):
+    n, m = shape
+    buffers = np.empty((block_count(n, m), m), dtype)
+    lines = (geometry, u * LOG2_E, h * LOG2_E, LOG2_E / eps, np.log2(row_floor), np.log2(column_floor), buffers)
+    indptr = np.zeros(n + 1, np.int64)
+    run_blocks(_count_rows, n, m, *lines, indptr)
+    np.cumsum(indptr, out=indptr)
+    indices, data = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], dtype)
+    run_blocks(_fill_rows, n, m, *lines, indptr, indices, data)
+    return indptr, indices, data
+
+
+def _cost_row(geometry: Any, i: int, row: Any) -> Any:
+    """Row i of the cost: of the stored matrix itself, or of the points' distances, written to `row`."""
+    raise NotImplementedError("for jitted code")
+
+
+@overload(_cost_row)
+def _cost_row_overload(geometry, i, row):
+    if len(geometry) == 1:
+        return lambda geometry, i, row: geometry[0][i]
+    return _distances
+
+
+def _distances(geometry, i, row):
+    X, Y, code = geometry
+    if code == 2:
+        for j in range(row.size):
+            row[j] = abs(X[i, 0] - Y[0, j])
+        for k in range(1, Y.shape[0]):
+            for j in range(row.size):
+                row[j] += abs(X[i, k] - Y[k, j])
+        return row
+    if Y.shape[0] == 1:
+        for j in range(row.size):
+            row[j] = (X[i, 0] - Y[0, j]) ** 2
+    elif Y.shape[0] == 2:
+        for j in range(row.size):
+            row[j] = (X[i, 0] - Y[0, j]) ** 2 + (X[i, 1] - Y[1, j]) ** 2
+    else:
+        for j in range(row.size):
+            row[j] = (X[i, 0] - Y[0, j]) ** 2 + (X[i, 1] - Y[1, j]) ** 2 + (X[i, 2] - Y[2, j]) ** 2
+        for k in range(3, Y.shape[0]):
+            for j in range(row.size):
+                row[j] += (X[i, k] - Y[k, j]) ** 2
+    if code == 1:
+        for j in range(row.size):
+            row[j] = np.sqrt(row[j])
+    return row
+
+
+@njit(nogil=True, cache=True, fastmath=MATHS)
+def _exponentials(c, F, G, s, e):
+    """``e_j = 2^(F + G_j - s c_j)``; returns their sum."""
+    total = e.dtype.type(0)
+    for j in range(c.size):
+        v = exp2(F + (G[j] - s * c[j]))
+        e[j] = v
+        total += v
+    return total
+
+
+@njit(nogil=True, cache=True, fastmath=MATHS)
+def _row_sum(c, F, G, s, low, high, e):
+    """The exponentials of a row and their sum, with F lowered or raised to the exact maximum if the sum is out of range.
+
+    Returns (F, sum); the sum is 0 for a row of forbidden pairs only.
+    """
+    total = _exponentials(c, F, G, s, e)
+    if low <= total <= high:
+        return F, total
+    top = e.dtype.type(-np.inf)
+    for j in range(c.size):
+        top = max(top, G[j] - s * c[j])
+    if top == -np.inf:
+        return F, e.dtype.type(0)
+    return -top, _exponentials(c, -top, G, s, e)
+
+
+@njit(nogil=True, cache=True, fastmath=MATHS)
+def _sweep_rows(start, stop, block, geometry, guess, base, G, a, s, limit, eps, power, f, r, sums):
+    row, e, column_sums = np.empty_like(G), np.empty_like(G), sums[block]
+    low, high = e.dtype.type(1) / limit, limit
+    for i in range(start, stop):
+        c = _cost_row(geometry, i, row)
+        F, total = _row_sum(c, e.dtype.type(guess[i] * s), G, s, low, high, e)
+        if total == 0:
+            f[i], r[i] = base[i], 0.0
+            continue
+        soft = eps * LN_2 * (F - math.log2(total))
+        f[i] = base[i] + power * soft
+        r[i] = a[i] * math.exp((f[i] - soft) / eps)
+        w = e.dtype.type(r[i] / total)
+        for j in range(e.size):
+            column_sums[j] += w * e[j]
+
+
+@njit(nogil=True, cache=True, fastmath=MATHS)
+def _sweep_problems(start, stop, block, C, which, guess, base, G, a, s, limit, eps, power, f, r, sums):
+    n = C.shape[1]
+    for k in range(start, stop):
+        geometry, own = (C[which[k]],), sums[k : k + 1]
+        _sweep_rows(0, n, 0, geometry, guess[k], base[k], G[k], a[k], s[k], limit, eps[k], power[k], f[k], r[k], own)
+
+
+@njit(nogil=True, cache=True, fastmath=MATHS)
+def _soft_min_rows(start, stop, block, geometry, G, s, eps, out):
+    row, e = np.empty_like(G), np.empty_like(G)
+    never = e.dtype.type(0)
+    for i in range(start, stop):
+        c = _cost_row(geometry, i, row)
+        F, total = _row_sum(c, never, G, s, never + np.inf, never, e)
+        out[i] = eps * LN_2 * (F - math.log2(total)) if total > 0 else np.inf
+
+
+@njit(nogil=True, cache=True, fastmath=MATHS)
+def _soft_min_lines(start, stop, block, C, G, s, eps, out):
+    for k in range(start, stop):
+        _soft_min_rows(0, C.shape[0], 0, (C,), G[k], s, eps, out[k])
+
+
+@njit(nogil=True, cache=True, fastmath=MATHS)
+def _plan_rows(start, stop, block, C, U, H, s, P):
+    for i in range(start, stop):
+        for j in range(H.size):
+            P[i, j] = exp2(P.dtype.type(U[i] + H[j] - s * C[i, j]))
+
+
+@njit(nogil=True, cache=True, fastmath=MATHS)
+def _plan_cost_rows(start, stop, block, geometry, U, H, s, buffers, sums):
+    row, zero = buffers[block], buffers.dtype.type(0)
+    for i in range(start, stop):
+        c = _cost_row(geometry, i, row)
+        total = zero
+        for j in range(H.size):
+            p = exp2(buffers.dtype.type(U[i] + H[j] - s * c[j]))
+            total += p * (c[j] if p > zero else zero)
+        sums[i] = total
+
+
+@njit(nogil=True, cache=True, fastmath=MATHS)
+def _count_rows(start, stop, block, geometry, U, H, s, row_floor, column_floor, buffers, indptr):
+    for i in range(start, stop):
+        c = _cost_row(geometry, i, buffers[block])
+        count = 0
+        for j in range(H.size):
+            t = U[i] + H[j] - s * c[j]
+            count += t >= min(row_floor[i], column_floor[j])
+        indptr[i + 1] = count
+
+
+@njit(nogil=True, cache=True, fastmath=MATHS)
+def _fill_rows(start, stop, block, geometry, U, H, s, row_floor, column_floor, buffers, indptr, indices, data):
+    for i in range(start, stop):
+        c = _cost_row(geometry, i, buffers[block])
+        k = indptr[i]
+        for j in range(H.size):
+            t = U[i] + H[j] - s * c[j]
+            if t >= min(row_floor[i], column_floor[j]):
+                indices[k] = j
+                data[k] = exp2(data.dtype.type(t))
+                k += 1
+
+
+@njit(nogil=True, cache=True, fastmath=MATHS)
+def _kernel_rows(start, stop, block, C, F, G, s, most, K):
+    zero = K.dtype.type(0)
+    for i in range(start, stop):
+        for j in range(G.size):
+            t = F[i] + G[j] - s * C[i, j]
+            v = exp2(K.dtype.type(min(t, most)))
+            K[i, j] = v if t >= -most else zero
+
+
+@njit(nogil=True, cache=True, fastmath=MATHS)
+def _dot(x, y):
+    total = x.dtype.type(0)
+    for j in range(x.size):
+        total += x[j] * y[j]
+    return total
+
+
+@njit(nogil=True, cache=True, fastmath=MATHS)
+def _kernel_sweep_rows(start, stop, block, K, x, w, power, q, sums):
+    column_sums = sums[block]
+    for i in range(start, stop):
+        k = K[i]
+        q[i] = _dot(k, x)
+        if q[i] > 0:
+            scaling = x.dtype.type(w[i] * q[i] ** -power)
+            for j in range(x.size):
+                column_sums[j] += scaling * k[j]

@@ -1,0 +1,1 @@
+"""CuPy twins, one module a family or core module."""
