@@ -192,6 +192,11 @@ class Loop:
         """All that was reported, a float64 array a figure."""
         return {key: np.asarray(column) for key, column in self._columns.items()}
 
+    @property
+    def outcome(self) -> dict[str, Any]:
+        """What every iterative result reports: ``converged``, ``n_iter`` and ``history``."""
+        return {"converged": self.converged, "n_iter": self.n_iter, "history": self.history}
+
     def finish(self, advice: str = "", *, stacklevel: int = 3) -> None:
         """Close the bar; warn if the method ended on its own before it converged."""
         if self._bar:

@@ -1,8 +1,8 @@
 """Numba twins of the transport loops: rows of the cost, stored or formed on the fly, through one exponential an entry.
 
-Everything works in base 2: ``s = log2(e) / eps``, ``t_ij = F_i + G_j - s C_ij``, so that scaling by ``2^n`` is exact and
-exponentials are :func:`_math.exp2`. A row of the cost and a row of exponentials stay in the first-level cache; the matrix
-of either is never formed. ``geometry`` is ``(C,)`` for a stored cost, ``(X, Y^T, code)`` for points.
+Everything works in base 2: ``s = log2(e) / eps``, ``t_ij = F_i + G_j - s C_ij``, so that scaling by ``2^n`` is exact;
+exponentials are :func:`_math.exp2`. A row of the cost and a row of exponentials stay in the first-level cache; the
+matrix of either is never formed. ``geometry`` is ``(C,)`` for a stored cost, ``(X, Y^T, code)`` for points.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ MATHS = {"contract", "reassoc", "nsz"}  # never nnan or ninf: -inf logs and +inf
 CODES = {"sqeuclidean": 0, "euclidean": 1, "manhattan": 2}
 
 
-def sweep(C, guess, base, h, a, eps, power):  # noqa: D103  (docstrings: the references')
+def sweep(C, guess, base, h, a, eps, power):
     return _sweep((_rows(C),), C.shape, C.dtype, guess, base, h, a, eps, power)
 
 
-def sweep_cloud(X, Y, metric, guess, base, h, a, eps, power):  # noqa: D103
+def sweep_cloud(X, Y, metric, guess, base, h, a, eps, power):
     return _sweep(_cloud(X, Y, metric), (len(X), len(Y)), X.dtype, guess, base, h, a, eps, power)
 
 
-def sweep_batch(C, which, guess, base, h, a, eps, power):  # noqa: D103
+def sweep_batch(C, which, guess, base, h, a, eps, power):
     f, r, sums = np.empty(a.shape), np.empty(a.shape), np.zeros(h.shape, C.dtype)
     G = np.multiply(h, LOG2_E).astype(C.dtype)
     lines = (_rows(C), which, guess, base, G, a, (LOG2_E / eps).astype(C.dtype), LIMIT[C.dtype], eps, power)
@@ -39,7 +39,7 @@ def sweep_batch(C, which, guess, base, h, a, eps, power):  # noqa: D103
     return f, r, sums.astype(np.float64)
 
 
-def soft_min(C, h, eps):  # noqa: D103
+def soft_min(C, h, eps):
     if h.ndim == 1:
         return _soft_min((_rows(C),), C.shape, C.dtype, h, eps)
     G = np.multiply(h, LOG2_E).astype(C.dtype)
@@ -48,40 +48,40 @@ def soft_min(C, h, eps):  # noqa: D103
     return out
 
 
-def soft_min_cloud(X, Y, metric, h, eps):  # noqa: D103
+def soft_min_cloud(X, Y, metric, h, eps):
     return _soft_min(_cloud(X, Y, metric), (len(X), len(Y)), X.dtype, h, eps)
 
 
-def plan(C, u, h, eps):  # noqa: D103
+def plan(C, u, h, eps):
     P = np.empty(C.shape, C.dtype)
     run_blocks(_plan_rows, *C.shape, _rows(C), u * LOG2_E, h * LOG2_E, LOG2_E / eps, P)
     return P
 
 
-def plan_cost(C, u, h, eps):  # noqa: D103
+def plan_cost(C, u, h, eps):
     return _plan_cost((_rows(C),), C.shape, C.dtype, u, h, eps)
 
 
-def plan_cost_cloud(X, Y, metric, u, h, eps):  # noqa: D103
+def plan_cost_cloud(X, Y, metric, u, h, eps):
     return _plan_cost(_cloud(X, Y, metric), (len(X), len(Y)), X.dtype, u, h, eps)
 
 
-def plan_entries(C, u, h, eps, row_floor, column_floor):  # noqa: D103
+def plan_entries(C, u, h, eps, row_floor, column_floor):
     return _plan_entries((_rows(C),), C.shape, C.dtype, u, h, eps, row_floor, column_floor)
 
 
-def plan_entries_cloud(X, Y, metric, u, h, eps, row_floor, column_floor):  # noqa: D103
+def plan_entries_cloud(X, Y, metric, u, h, eps, row_floor, column_floor):
     return _plan_entries(_cloud(X, Y, metric), (len(X), len(Y)), X.dtype, u, h, eps, row_floor, column_floor)
 
 
-def kernel(C, f, g, eps):  # noqa: D103
+def kernel(C, f, g, eps):
     K = np.empty(C.shape, C.dtype)
     most = LOG2_E * (69.0 if C.dtype == np.float32 else 690.0)
     run_blocks(_kernel_rows, *C.shape, _rows(C), f * (LOG2_E / eps), g * (LOG2_E / eps), LOG2_E / eps, most, K)
     return K
 
 
-def kernel_sweep(K, x, w, power):  # noqa: D103
+def kernel_sweep(K, x, w, power):
     n, m = K.shape
     q = np.empty(n)
     sums = np.zeros((block_count(n, m), m), K.dtype)
@@ -102,7 +102,9 @@ def _sweep(geometry, shape, dtype, guess, base, h, a, eps, power):
     f, r = np.empty(n), np.empty(n)
     sums = np.zeros((block_count(n, m), m), dtype)
     G = np.multiply(h, LOG2_E).astype(dtype)
-    run_blocks(_sweep_rows, n, m, geometry, guess, base, G, a, dtype.type(LOG2_E / eps), LIMIT[dtype], eps, power, f, r, sums)
+    run_blocks(
+        _sweep_rows, n, m, geometry, guess, base, G, a, dtype.type(LOG2_E / eps), LIMIT[dtype], eps, power, f, r, sums
+    )
     return f, r, sums.sum(axis=0, dtype=np.float64)
 
 
@@ -184,7 +186,7 @@ def _exponentials(c, F, G, s, e):
 
 @njit(nogil=True, cache=True, fastmath=MATHS)
 def _row_sum(c, F, G, s, low, high, e):
-    """The exponentials of a row and their sum, with F lowered or raised to the exact maximum if the sum is out of range.
+    """The exponentials of a row and their sum; F is moved to the exact maximum if the sum is out of range.
 
     Returns (F, sum); the sum is 0 for a row of forbidden pairs only.
     """

@@ -19,7 +19,7 @@ __all__ = ["Stage", "absorbed", "descend", "rounding_floor", "schedule", "state_
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the descent: the problem at its own eps and precision, and where to stop (None: where the loop does)."""
+    """A part of the descent: the problem at its own eps and precision, and where to stop (None: as the loop)."""
 
     problem: Problem
     tol: float | None = None
@@ -41,7 +41,13 @@ def descend(
             f / problem.shrinks[0], (1 - omega) * f, problem.h(g), problem.a, eps, omega * problem.shrinks[0]
         )
         error, dual = float(problem.residual(f, g, r, c)), problem.dual_value(f, g, float(problem.xp.sum(r)))
-        loop.report(error, hold=pace.update(error, dual, loop.tol), state=state_of(problem, f, g, error), dual_value=dual, reg=eps)
+        loop.report(
+            error,
+            hold=pace.update(error, dual, loop.tol),
+            state=state_of(problem, f, g, error),
+            dual_value=dual,
+            reg=eps,
+        )
         g_next = problem.translated(f, problem.columns(f, g, c, omega))
     return f, g, r, c
 
@@ -53,9 +59,8 @@ def absorbed(form: Any, problem: Problem, method: str, f: Array, g: Array) -> An
         return cost
     if form is not None and float(xp.max(abs(f - form.f))) <= form.limit * eps >= float(xp.max(abs(g - form.g))):
         return form
-    if method == "log":
-        return ReducedCost(cost, f, g, eps)
-    return GibbsKernel(cost if isinstance(cost, DenseCost) else DenseCost(cost.rows(slice(None))), f, g, eps)
+    stored = cost if isinstance(cost, DenseCost) else DenseCost(cost.rows(slice(None)))
+    return ReducedCost(stored, f, g, eps) if method == "log" else GibbsKernel(stored, f, g, eps)
 
 
 def state_of(problem: Problem, f: Array, g: Array, error: float) -> Callable[[], dict[str, Any]]:

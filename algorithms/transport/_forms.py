@@ -1,6 +1,6 @@
-"""Stand-ins for a stored cost around given potentials: what is left is small, so it can be stored small or exponentiated.
+"""Stand-ins for a stored cost around given potentials: what is left is small, to be stored small or exponentiated.
 
-Each answers :meth:`sweep` as the cost itself does. ``deviation`` says how far potentials have moved since, in units of eps.
+Each answers ``sweep`` as the cost itself does, while potentials stay within ``limit`` eps of where it was made.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ __all__ = ["GibbsKernel", "ReducedCost"]
 
 
 class ReducedCost:
-    """``R_ij = (C_ij - f_i - g_j) / eps`` in float32, for the log form: the entries that matter are small, so exact to 1e-6."""
+    """``R_ij = (C_ij - f_i - g_j) / eps`` in float32, for the log form: small where it matters, so exact to 1e-6."""
 
     limit = 12.0
 

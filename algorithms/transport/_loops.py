@@ -1,7 +1,7 @@
 """The hot loops of entropic transport, in the order of the paper: every one is a pass over the cost.
 
 Notation: cost ``C`` (n, m), potentials ``f`` (n,), ``g`` (m,), weights ``a`` (n,), ``b`` (m,), regularisation ``eps``;
-the plan is ``P_ij = a_i b_j exp((f_i + g_j - C_ij) / eps)``. Vectors are float64; the work runs in the dtype of the cost.
+the plan is ``P_ij = a_i b_j exp((f_i + g_j - C_ij) / eps)``. Vectors are float64; the work runs in the cost's dtype.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def row_blocks(n: int, m: int) -> list[slice]:
 
 
 def _row_sums(C: Array, h: Array, eps: float) -> tuple[Array, Array, Array]:
-    """``softmin_i`` in float64 (+inf for a row of forbidden pairs); E, ``exp(h_j - C_ij / eps)`` up to a factor a row; its row sums."""
+    """``softmin_i`` (+inf if all pairs are forbidden); ``exp(h_j - C_ij / eps)`` up to a factor a row; its row sums."""
     xp = array_namespace(C)
     t = xp.astype(h, C.dtype, copy=False)[None, :] - C / eps
     top = xp.max(t, axis=1)

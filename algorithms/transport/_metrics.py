@@ -14,7 +14,10 @@ __all__ = ["Cosine", "Custom", "Manhattan", "Metric", "Power", "as_metric"]
 class Metric:
     """A ground cost ``c(x, y)``."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        raise NotImplementedError
 
     def pairwise(self, X: Array, Y: Array) -> Array:
         """``c(x_i, y_j)`` as an (n, m) array."""
@@ -41,7 +44,12 @@ class Power(Metric):
 
     p: float
     scale: float
-    name: str
+    label: str
+
+    @property
+    def name(self) -> str:
+        """Its label."""
+        return self.label
 
     def pairwise(self, X: Array, Y: Array) -> Array:
         xp = array_namespace(X)
@@ -62,11 +70,10 @@ class Power(Metric):
         return self.scale * float((_extent(X, Y) ** 2).sum()) ** (self.p / 2)
 
 
-@dataclass(frozen=True)
 class Manhattan(Metric):
     """``sum_k |x_k - y_k|``; the derivative of ``|.|`` at 0 is taken as 0."""
 
-    name: str = "manhattan"
+    name = "manhattan"
 
     def pairwise(self, X: Array, Y: Array) -> Array:
         C = abs(X[:, 0][:, None] - Y[:, 0][None, :])
@@ -83,11 +90,10 @@ class Manhattan(Metric):
         return float(_extent(X, Y).sum())
 
 
-@dataclass(frozen=True)
 class Cosine(Metric):
     """``1 - <x, y> / (|x| |y|)``, which is half the squared distance of the directions."""
 
-    name: str = "cosine"
+    name = "cosine"
 
     def pairwise(self, X: Array, Y: Array) -> Array:
         return 0.5 * _squared_distances(array_namespace(X), _directions(X), _directions(Y))

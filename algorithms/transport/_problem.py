@@ -86,7 +86,9 @@ class Problem:
     def primal_value(self, f: Array, g: Array, r: Array, c: Array) -> float:
         """The primal objective at the plan of (f, g), whose marginals are r and c; hard marginals taken as met."""
         mass = float(self.xp.sum(r))
-        value = float(r @ f) + float(c @ g) - self.eps * (mass - float(self.xp.sum(self.a)) * float(self.xp.sum(self.b)))
+        value = (
+            float(r @ f) + float(c @ g) - self.eps * (mass - float(self.xp.sum(self.a)) * float(self.xp.sum(self.b)))
+        )
         for rho, p, q in zip(self.rho, (r, c), (self.a, self.b), strict=True):
             if rho != np.inf:
                 ratio = self.xp.where(q > 0, p, self.xp.ones_like(p)) / self.xp.where(q > 0, q, self.xp.ones_like(q))
@@ -121,7 +123,7 @@ class Problem:
         return f + shift, g - shift
 
     def translated(self, f: Array, g: Array) -> Array:
-        """g after the best shift (f + t, g - t) of the pair, where both marginals are soft and it matters."""
+        """G after the best shift (f + t, g - t) of the pair, where both marginals are soft and it matters."""
         rho1, rho2 = self.rho
         if np.inf in self.rho:
             return g
@@ -129,7 +131,7 @@ class Problem:
         return g - rho1 * rho2 / (rho1 + rho2) * lift
 
     def extended(self, f: Array, g: Array) -> Array:
-        """g with exact soft minima where b is 0: its extension out of sample. (A row update gives f everywhere.)"""
+        """G with exact soft minima where b is 0: its extension out of sample. (A row update gives f everywhere.)"""
         empty = self.b == 0
         if not bool(self.xp.any(empty)):
             return g
@@ -166,7 +168,7 @@ class Problem:
             f, g = pair
         except (TypeError, ValueError):
             raise TypeError(
-                f"init must be a SinkhornResult or a pair (f, g), either of which may be None; got {type(init).__name__}"
+                f"init must be a SinkhornResult or a pair (f, g), either may be None; got {type(init).__name__}"
             ) from None
         like, n, m = self.a, *self.cost.shape
         return (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -24,8 +24,8 @@ class SinkhornResult(Result):
     f, g : (n,), (m,) arrays
         Potentials; in a balanced problem ``<b, g> = 0``. Where a weight is 0 they are the extension out of sample.
     value : float
-        ``<P, C> + eps KL(P | a (x) b)``, plus the marginal terms in an unbalanced problem. In a balanced one it is taken
-        at (f, g) as the dual objective, whose error is of the second order in `marginal_error`.
+        ``<P, C> + eps KL(P | a (x) b)``, plus the marginal terms in an unbalanced problem. In a balanced one it is
+        taken at (f, g) as the dual objective, whose error is of the second order in `marginal_error`.
     linear_cost : float
         ``<P, C>``.
     entropy_value : float
@@ -35,7 +35,7 @@ class SinkhornResult(Result):
     reg : float
         The regularisation eps, after `reg_scale`.
     marginal_error : float
-        L1 error of both marginals, ``|P1 - a|_1 + |P^T 1 - b|_1`` (unbalanced: the residual of the optimality conditions).
+        L1 error of both marginals, ``|P1 - a|_1 + |P^T 1 - b|_1`` (unbalanced: the optimality residual).
     converged : bool
         Whether `marginal_error` is at most `tol`.
     n_iter : int
@@ -115,20 +115,10 @@ class SinkhornResult(Result):
         return moved[:, 0] if V.ndim == 1 else moved
 
 
-class Run(Protocol):
-    """How the iteration went, as a Loop tells it."""
-
-    converged: bool
-    n_iter: int
-
-    @property
-    def history(self) -> dict[str, np.ndarray[Any, Any]]: ...  # noqa: D102
-
-
 def finish(
-    problem: Problem, f: Array, g: Array, r: Array, c: Array, run: Run, *, method: str, n_passes: int
+    problem: Problem, f: Array, g: Array, r: Array, c: Array, *, method: str, n_passes: int, **outcome: Any
 ) -> SinkhornResult:
-    """The result at potentials (f, g) whose plan has row sums r and column sums c."""
+    """The result at potentials (f, g) whose plan has row sums r and column sums c; `outcome` is that of the loop."""
     xp, eps = problem.xp, problem.eps
     f, g = problem.centred(f, problem.extended(f, g))
     dual = problem.dual_value(f, g, float(xp.sum(r)))
@@ -144,11 +134,9 @@ def finish(
         dual_value=dual,
         reg=eps,
         marginal_error=float(problem.residual(f, g, r, c)),
-        converged=run.converged,
-        n_iter=run.n_iter,
         n_passes=n_passes,
         method=method,
-        history=run.history,
+        **outcome,
         _problem=problem,
         _potentials=(f, g),
     )

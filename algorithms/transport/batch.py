@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -138,9 +137,9 @@ def sinkhorn_batch(
         error = to_numpy(stack.residual(f, g, r, c))
         ended = (error <= tol) | ~np.isfinite(error) | (loop.n_iter + 1 == max_iter)
         for k in np.flatnonzero(ended):
-            run = SimpleNamespace(converged=bool(error[k] <= tol), n_iter=loop.n_iter + 1, history={})
-            own = (x[k, :] for x in (f, g, r, c))
-            done[index[k]] = finish(problems[index[k]], *own, run, method=method, n_passes=run.n_iter)
+            own = problems[index[k]], f[k, :], g[k, :], r[k, :], c[k, :]
+            outcome: dict[str, Any] = {"converged": bool(error[k] <= tol), "n_iter": loop.n_iter + 1, "history": {}}
+            done[index[k]] = finish(*own, method=method, n_passes=loop.n_iter + 1, **outcome)
         loop.report(float(np.max(error, where=np.isfinite(error), initial=0.0)))
         rest = [int(k) for k in np.flatnonzero(~ended)]
         if not rest:
@@ -171,9 +170,9 @@ def _problems(cost: Any, a: Any, b: Any, reg: Any, reg_scale: Any, marginal_reg:
     shared = None if many else as_cost(cost)
     problems = []
     for k in range(next(iter(sizes.values()))):
-        own = [w[k, :] if w is not None and w.ndim == 2 else w for w in weights]
+        own_a, own_b = (w[k, :] if w is not None and w.ndim == 2 else w for w in weights)
         try:
-            problems.append(Problem.check(shared or cost[k, ...], *own, reg, reg_scale, marginal_reg))
+            problems.append(Problem.check(shared or cost[k, ...], own_a, own_b, reg, reg_scale, marginal_reg))
         except ValueError as failure:
             raise ValueError(f"problem {k}: {failure}") from None
     return problems
@@ -181,6 +180,9 @@ def _problems(cost: Any, a: Any, b: Any, reg: Any, reg_scale: Any, marginal_reg:
 
 class _Stack(Problem):
     """L problems as one: weights and potentials are (L, n) and (L, m) arrays, eps an (L, 1) array."""
+
+    cost: Any  # a _SharedKernel or _Separate
+    eps: Any
 
     def _exact_columns(self, f: Array, where: Array, x: Array, default: Array) -> Array:
         xp = self.xp
@@ -289,7 +291,8 @@ class _Separate:
 
 
 def _start(problems: list[Problem], init: Any) -> tuple[Array, Array]:
-    xp, pair = problems[0].xp, (None, None)
+    xp = problems[0].xp
+    pair: tuple[Array | None, ...] = (None, None)
     if isinstance(init, SinkhornBatchResult):
         pair = tuple(xp.stack([r._potentials[side] for r in init._results]) for side in (0, 1))
     elif init is not None:
@@ -311,7 +314,17 @@ def _start(problems: list[Problem], init: Any) -> tuple[Array, Array]:
 
 def _collect(results: tuple[SinkhornResult, ...], method: str, loop: Loop) -> SinkhornBatchResult:
     xp = results[0]._problem.xp
-    figures = ("value", "linear_cost", "entropy_value", "dual_value", "reg", "marginal_error", "converged", "n_iter", "n_passes")
+    figures = (
+        "value",
+        "linear_cost",
+        "entropy_value",
+        "dual_value",
+        "reg",
+        "marginal_error",
+        "converged",
+        "n_iter",
+        "n_passes",
+    )
     return SinkhornBatchResult(
         f=xp.stack([result.f for result in results]),
         g=xp.stack([result.g for result in results]),

@@ -187,7 +187,7 @@ class DenseCost(Cost):
         return DenseCost(self.xp.astype(self.C, dtype, copy=False))
 
     def minima(self) -> tuple[Array, Array]:
-        """Row minima f, and column minima g of what is left: ``f (+) g <= C``, with equality somewhere in each column."""
+        """Row minima f, and column minima g of what is left: ``f (+) g <= C``, with equality once a column."""
         f = self.xp.min(self.C, axis=1)
         f = self.xp.where(self.xp.isfinite(f), f, self.xp.zeros_like(f))
         g = self.C[0, :] - f[0]
@@ -298,10 +298,7 @@ class PointCloudCost(Cost):
         """``sum_j P_ij grad_x c(x_i, y_j)`` of the plan, as an (n, d) array."""
         blocks = _loops.row_blocks(*self.shape)
         return self.xp.concat(
-            [
-                self._metric.gradient(self.X[s, :], self.Y, _loops.plan(self.rows(s), u[s], h, eps))
-                for s in blocks
-            ]
+            [self._metric.gradient(self.X[s, :], self.Y, _loops.plan(self.rows(s), u[s], h, eps)) for s in blocks]
         )
 
     def spread(self) -> float:

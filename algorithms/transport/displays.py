@@ -88,8 +88,13 @@ class PlanDisplay:
         mass = self.plan[i, j]
         colours = np.zeros((len(i), 4))
         colours[:, 3] = 0.7 * mass / mass.max()
-        ax.add_collection(LineCollection(np.stack([self.X[i], self.Y[j]], axis=1), colors=colours, linewidths=0.8, zorder=1))
-        for points, weights, label in ((self.X, self.plan.sum(axis=1), "source"), (self.Y, self.plan.sum(axis=0), "target")):
+        ax.add_collection(
+            LineCollection(np.stack([self.X[i], self.Y[j]], axis=1), colors=colours, linewidths=0.8, zorder=1)
+        )
+        for points, weights, label in (
+            (self.X, self.plan.sum(axis=1), "source"),
+            (self.Y, self.plan.sum(axis=0), "target"),
+        ):
             ax.scatter(*points.T, s=12 * weights / weights.mean(), label=label, zorder=2)
         ax.legend()
         ax.set_aspect("equal")

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from numcore.algorithms.transport._descent import rounding_floor, tolerance
 from numcore.algorithms.transport._problem import Problem
 from numcore.algorithms.transport._result import SinkhornResult
@@ -129,9 +127,7 @@ def sinkhorn_divergence(
     cost = PointCloudCost(X, Y, metric)
     if gradient and callable(metric):
         raise ValueError("gradient=True needs a named metric; got a callable")
-    ab = sinkhorn(
-        cost, a, b, reg=reg, reg_scale=reg_scale, marginal_reg=marginal_reg, tol=tol, max_iter=max_iter
-    )
+    ab = sinkhorn(cost, a, b, reg=reg, reg_scale=reg_scale, marginal_reg=marginal_reg, tol=tol, max_iter=max_iter)
     problem = ab._problem
     sides = [
         _self_term(problem, points, weights, tol, max_iter)
@@ -141,9 +137,13 @@ def sinkhorn_divergence(
     value = ab.value - (sides[0].value + sides[1].value) / 2
     if not problem.balanced:
         value += ab.reg / 2 * (mass[0] - mass[1]) ** 2
-    grads = _gradients(ab, *sides) if gradient else (None,) * 4
-    converged = ab.converged and sides[0].converged and sides[1].converged
-    return DivergenceResult(value, DivergenceTerms(ab.value, sides[0].value, sides[1].value), *grads, converged)
+    grads = _gradients(ab, *sides) if gradient else (None, None, None, None)
+    return DivergenceResult(
+        value,
+        DivergenceTerms(ab.value, sides[0].value, sides[1].value),
+        *grads,
+        converged=ab.converged and sides[0].converged and sides[1].converged,
+    )
 
 
 class _SelfTerm(NamedTuple):

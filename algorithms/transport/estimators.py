@@ -26,8 +26,8 @@ FLOATS = (np.float64, np.float32)
 class SinkhornTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """Map a source cloud onto a target cloud by entropic optimal transport.
 
-    Used as ``fit(Xs, Xt)``: the second argument is the target cloud, with as many rows as it likes. It is named y because
-    scikit-learn calls it so.
+    Used as ``fit(Xs, Xt)``: the second argument is the target cloud, with as many rows as it likes. It is named y
+    because scikit-learn calls it so.
 
     Parameters
     ----------
@@ -42,8 +42,8 @@ class SinkhornTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     marginal_reg : float or (float, float), optional
         Penalties on the marginals, for unbalanced transport.
     out_of_sample : {"entropic", "barycentric"}
-        How points are mapped: by :func:`entropic_map`; or by the barycentric projection of the plan for points that were
-        fitted, and for others by the displacement of the nearest of those.
+        How points are mapped: by :func:`entropic_map`; or by the barycentric projection of the plan for points that
+        were fitted, and for others by the displacement of the nearest of those.
     tol, max_iter
         As for :func:`sinkhorn`.
     verbose : int
@@ -114,8 +114,8 @@ class SinkhornTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         X : (n, d) array_like
             Source points.
         y : (m, d) array_like
-            Target points. With None or a 1-D array (labels, which scikit-learn's tools pass), the target is X itself, with
-            a warning.
+            Target points. With None or a 1-D array (labels, which scikit-learn's tools pass), the target is X itself,
+            with a warning.
         sample_weight, target_weight : (n,), (m,) array_like, optional
             Weights of the points, normalised to sum to 1; uniform by default.
 
@@ -212,8 +212,10 @@ class SinkhornTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         return -sinkhorn_divergence(moved, target, reg=self.reg_, metric=self.metric).value
 
     def _symmetric_start(self, X: np.ndarray[Any, Any], a: np.ndarray[Any, Any] | None) -> Any:
-        """Potentials of the cloud onto itself. Few pairs couple there, and only the symmetric iteration is sure of them."""
-        problem = Problem.check(PointCloudCost(X, metric=self.metric), a, a, self.reg, self.reg_scale, self.marginal_reg)
+        """Potentials of the cloud onto itself. Few pairs couple there: only a symmetric iteration finds them."""
+        problem = Problem.check(
+            PointCloudCost(X, metric=self.metric), a, a, self.reg, self.reg_scale, self.marginal_reg
+        )
         if problem.rho[0] != problem.rho[1]:
             return None
         f, _, _ = symmetric_potential(problem, self.tol, self.max_iter)

@@ -6,7 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from numcore.algorithms.transport._descent import Stage, absorbed, descend, rounding_floor, schedule, state_of, tolerance
+from numcore.algorithms.transport._descent import (
+    Stage,
+    absorbed,
+    descend,
+    rounding_floor,
+    schedule,
+    state_of,
+    tolerance,
+)
 from numcore.algorithms.transport._problem import Problem
 from numcore.algorithms.transport._result import SinkhornResult, finish
 from numcore.algorithms.transport.costs import DenseCost, GridCost
@@ -35,7 +43,7 @@ def sinkhorn_newton(
 ) -> SinkhornResult:
     r"""Balanced entropic transport by Newton's method with sparse Hessians; for small regularisation.
 
-    Maximises the semi-dual ``D(g) = <a, f(g)> + <b, g>``, f(g) the row soft-minima. With ``P = P(g)`` and ``c = P^T 1``,
+    Maximises the semi-dual ``D(g) = <a, f(g)> + <b, g>``, f(g) the row soft minima. With P = P(g) and ``c = P^T 1``,
 
     .. math:: \nabla D = b - c, \qquad
         \nabla^2 D = -\tfrac{1}{\varepsilon} H, \quad H = \mathrm{diag}(c) - P^T \mathrm{diag}(1/a)\, P .
@@ -166,7 +174,7 @@ def solve_newton(
             break
     loop.finish(stacklevel=4)
     at = search.at
-    return finish(search.problem, at.f, at.g, at.r, at.c, loop, method="newton", n_passes=search.passes)
+    return finish(search.problem, at.f, at.g, at.r, at.c, method="newton", n_passes=search.passes, **loop.outcome)
 
 
 def _finish_by_sinkhorn(search: _Search, loop: Loop) -> SinkhornResult:
@@ -175,7 +183,7 @@ def _finish_by_sinkhorn(search: _Search, loop: Loop) -> SinkhornResult:
     f, g, r, c = descend(Stage(problem), at.f, at.g, loop, "log", "auto")
     loop.finish(stacklevel=5)
     passes = search.passes + loop.n_iter - before
-    return finish(problem, f, g, r, c, loop, method="newton+sinkhorn", n_passes=passes)
+    return finish(problem, f, g, r, c, method="newton+sinkhorn", n_passes=passes, **loop.outcome)
 
 
 @dataclass(frozen=True)
@@ -197,6 +205,7 @@ class _Search:
         self.target, self.problem = problem, problem
         self.drop, self.cg_max_iter = drop, cg_max_iter
         self.passes = self.failures = 0
+        self.form: Any = None
         self.at = _Point(f, g, problem.a, problem.b, float("inf"), float("-inf"))
 
     def enter(self, eps: float) -> None:

@@ -56,7 +56,7 @@ def sinkhorn(
     reg_scale : {"absolute", "mean", "max"}
         ``eps = reg`` times 1, the mean cost under ``a (x) b``, or the greatest finite cost.
     method : {"auto", "log", "kernel", "newton"}
-        Log form: soft minima, never storing anything beside the cost. Kernel form: matrix products with the Gibbs kernel,
+        Log form: soft minima, nothing stored beside the cost. Kernel form: products with the Gibbs kernel,
         absorbing potentials when they grow. Newton: see :func:`sinkhorn_newton`. ``"auto"`` takes Newton where eps is
         below 0.5 % of the spread of a stored balanced cost, the kernel where it is above 0.2 %, else the log form.
     marginal_reg : float or (float, float), optional
@@ -64,7 +64,8 @@ def sinkhorn(
     init : SinkhornResult or (f, g), optional
         Start from these potentials; either may be None.
     annealing : {"auto", True, False}
-        Come down from a larger eps by factors of 4. ``"auto"``: where eps is below 1 % of the spread and `init` is None.
+        Come down from a larger eps by factors of 4. ``"auto"``:
+        where eps is below 1 % of the spread and there is no `init`.
     relaxation : "auto" or float in [1, 2)
         Over-relaxation of both half steps. ``"auto"`` estimates the linear rate and picks the factor (balanced only).
     tol : float, optional
@@ -86,7 +87,8 @@ def sinkhorn(
     Raises
     ------
     ValueError
-        If an argument is out of its range, shapes do not match, a cost is nan or -inf, a weight is negative, or sums differ.
+        If an argument is out of its range, shapes do not match, a cost is nan or -inf, a weight is negative,
+        or sums differ.
     TypeError
         If an array is complex or not numeric.
 
@@ -97,7 +99,7 @@ def sinkhorn(
 
     Notes
     -----
-    Each iteration is a single pass over the cost: the exponentials of the row update, rescaled, give the column sums [1]_.
+    Each iteration is one pass over the cost: the exponentials of the row update, rescaled, give the column sums [1]_.
     Annealing is [2]_ (Section 3.2), absorption [2]_ (Algorithm 2), over-relaxation [3]_, the unbalanced half step [4]_
     (Algorithm 1), its translation step [5]_ (Proposition 3).
 
@@ -135,11 +137,24 @@ def sinkhorn(
         method = _choose(problem, spread)
     if method == "newton":
         anneal = annealing is True or (annealing == "auto" and init is None)
-        return solve_newton(problem, init=init, annealing=anneal, tol=tolerance(problem, tol), max_iter=max_iter, callback=callback, verbose=verbose)
+        return solve_newton(
+            problem,
+            init=init,
+            annealing=anneal,
+            tol=tolerance(problem, tol),
+            max_iter=max_iter,
+            callback=callback,
+            verbose=verbose,
+        )
 
     tol = tolerance(problem, tol)
     loop = Loop(
-        "sinkhorn", tol=tol, max_iter=max_iter, callback=callback, verbose=verbose, floor=rounding_floor(problem, spread)
+        "sinkhorn",
+        tol=tol,
+        max_iter=max_iter,
+        callback=callback,
+        verbose=verbose,
+        floor=rounding_floor(problem, spread),
     )
     anneal = annealing is True or (annealing == "auto" and init is None)
     f, g = problem.start(init)
@@ -148,7 +163,7 @@ def sinkhorn(
         if not loop.running:
             break
     loop.finish()
-    return finish(problem, f, g, r, c, loop, method=method, n_passes=loop.n_iter)
+    return finish(problem, f, g, r, c, method=method, n_passes=loop.n_iter, **loop.outcome)
 
 
 def _choose(problem: Problem, spread: float) -> str:

@@ -1,0 +1,1 @@
+"""asv suites, one a family, and side-by-side timings against other libraries."""
