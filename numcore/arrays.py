@@ -59,7 +59,7 @@ def as_floating(
     shape: tuple[int | None, ...] | None = None,
     dtype: Any = None,
     like: Array | None = None,
-    infinite: Literal["refuse", "positive", "allow"] = "refuse",
+    infinite: Literal["refuse", "positive", "allow", "unchecked"] = "refuse",
 ) -> Array:
     """`x` as a checked real array, uncopied where it can be: float32 and float64 stay, integers become float64.
 
@@ -77,8 +77,8 @@ def as_floating(
         Convert to this floating dtype after the check.
     like : array, optional
         Convert to the namespace and device of this array.
-    infinite : {"refuse", "positive", "allow"}
-        Whether infinite entries are legal. NaN never is.
+    infinite : {"refuse", "positive", "allow", "unchecked"}
+        Whether infinite entries are legal. NaN never is, but a caller that will see it anyway can save the pass.
 
     Raises
     ------
@@ -99,7 +99,8 @@ def as_floating(
         xp = array_namespace(x)
     x = _as_real(xp, x, name)
     _check_shape(x, name, ndim, shape)
-    _check_finite(xp, x, name, infinite)
+    if infinite != "unchecked":
+        _check_finite(xp, x, name, infinite)
     return x if dtype is None else xp.astype(x, dtype, copy=False)
 
 

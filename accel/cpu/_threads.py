@@ -25,8 +25,8 @@ from numba.np.ufunc import parallel
 
 __all__ = ["block_count", "run_blocks"]
 
-GRAIN = 2**17
-"""Entries a block at least: some 50 microseconds of work, against ten to hand it over."""
+GRAIN = 2**18
+"""Entries a block at least: some 50 to 100 microseconds of work, against ten to hand it over."""
 
 MOST = 64
 """Blocks at most, since callers may hold one accumulator a block."""

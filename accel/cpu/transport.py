@@ -173,7 +173,7 @@ def _distances(geometry, i, row):
     return row
 
 
-@njit(nogil=True, cache=True, fastmath=MATHS)
+@njit(nogil=True, cache=True, fastmath=MATHS, forceinline=True)
 def _exponentials(c, F, G, s, e):
     """``e_j = 2^(F + G_j - s c_j)``; returns their sum."""
     total = e.dtype.type(0)
@@ -184,39 +184,76 @@ def _exponentials(c, F, G, s, e):
     return total
 
 
-@njit(nogil=True, cache=True, fastmath=MATHS)
-def _row_sum(c, F, G, s, low, high, e):
-    """The exponentials of a row and their sum; F is moved to the exact maximum if the sum is out of range.
-
-    Returns (F, sum); the sum is 0 for a row of forbidden pairs only.
-    """
-    total = _exponentials(c, F, G, s, e)
-    if low <= total <= high:
-        return F, total
-    top = e.dtype.type(-np.inf)
-    for j in range(c.size):
+@njit(nogil=True, cache=True, fastmath=MATHS, forceinline=True)
+def _greatest(c, G, s, lanes):
+    """``max_j G_j - s c_j``, by lanes: a single running maximum would not vectorise."""
+    width = lanes.size
+    lanes[:] = -np.inf
+    whole = c.size - c.size % width
+    for j in range(0, whole, width):
+        g, d = G[j : j + width], c[j : j + width]
+        for k in range(width):
+            t = g[k] - s * d[k]
+            lanes[k] = t if t > lanes[k] else lanes[k]
+    top = lanes.max()
+    for j in range(whole, c.size):
         top = max(top, G[j] - s * c[j])
+    return top
+
+
+@njit(nogil=True, cache=True, fastmath=MATHS, forceinline=True)
+def _exact(c, G, s, e, lanes):
+    """The exponentials of a row with the maximum taken out, as (F, sum); the sum is 0 if all pairs are forbidden."""
+    top = _greatest(c, G, s, lanes)
     if top == -np.inf:
-        return F, e.dtype.type(0)
+        e[:] = 0
+        return e.dtype.type(0), e.dtype.type(0)
     return -top, _exponentials(c, -top, G, s, e)
+
+
+@njit(nogil=True, cache=True, fastmath=MATHS, forceinline=True)
+def _exponentials_of_two(c, d, F, H, G, s, e, q):
+    """:func:`_exponentials` of two rows at once: two streams from memory, and G read once."""
+    first = second = e.dtype.type(0)
+    for j in range(G.size):
+        v, w = exp2(F + (G[j] - s * c[j])), exp2(H + (G[j] - s * d[j]))
+        e[j], q[j] = v, w
+        first += v
+        second += w
+    return first, second
 
 
 @njit(nogil=True, cache=True, fastmath=MATHS)
 def _sweep_rows(start, stop, block, geometry, guess, base, G, a, s, limit, eps, power, f, r, sums):
-    row, e, column_sums = np.empty_like(G), np.empty_like(G), sums[block]
+    column_sums = sums[block]
+    rows, e, lanes = np.empty((2, G.size), G.dtype), np.empty((2, G.size), G.dtype), np.empty(64, G.dtype)
     low, high = e.dtype.type(1) / limit, limit
-    for i in range(start, stop):
-        c = _cost_row(geometry, i, row)
-        F, total = _row_sum(c, e.dtype.type(guess[i] * s), G, s, low, high, e)
-        if total == 0:
-            f[i], r[i] = base[i], 0.0
-            continue
-        soft = eps * LN_2 * (F - math.log2(total))
-        f[i] = base[i] + power * soft
-        r[i] = a[i] * math.exp((f[i] - soft) / eps)
-        w = e.dtype.type(r[i] / total)
-        for j in range(e.size):
-            column_sums[j] += w * e[j]
+    first, second = e[0], e[1]
+    for i in range(start, stop, 2):
+        k = min(i + 1, stop - 1)
+        c, d = _cost_row(geometry, i, rows[0]), _cost_row(geometry, k, rows[1])
+        F, H = e.dtype.type(guess[i] * s), e.dtype.type(guess[k] * s)
+        m, n = _exponentials_of_two(c, d, F, H, G, s, first, second)
+        if not low <= m <= high:
+            F, m = _exact(c, G, s, first, lanes)
+        if not low <= n <= high:
+            H, n = _exact(d, G, s, second, lanes)
+        v = e.dtype.type(_update(i, F, m, base, a, eps, power, f, r))
+        w = e.dtype.type(_update(k, H, n, base, a, eps, power, f, r) * (k - i))  # an odd last row counts once
+        for j in range(G.size):
+            column_sums[j] += v * first[j] + w * second[j]
+
+
+@njit(nogil=True, cache=True, fastmath=MATHS, forceinline=True)
+def _update(i, F, total, base, a, eps, power, f, r):
+    """Set f_i and r_i from the row's sum, and return the weight of its exponentials in the plan."""
+    if total == 0:
+        f[i], r[i] = base[i], 0.0
+        return 0.0
+    soft = eps * LN_2 * (F - math.log2(total))
+    f[i] = base[i] + power * soft
+    r[i] = a[i] * math.exp((f[i] - soft) / eps)
+    return r[i] / total
 
 
 @njit(nogil=True, cache=True, fastmath=MATHS)
@@ -229,11 +266,9 @@ def _sweep_problems(start, stop, block, C, which, guess, base, G, a, s, limit, e
 
 @njit(nogil=True, cache=True, fastmath=MATHS)
 def _soft_min_rows(start, stop, block, geometry, G, s, eps, out):
-    row, e = np.empty_like(G), np.empty_like(G)
-    never = e.dtype.type(0)
+    row, e, lanes = np.empty_like(G), np.empty_like(G), np.empty(64, G.dtype)
     for i in range(start, stop):
-        c = _cost_row(geometry, i, row)
-        F, total = _row_sum(c, never, G, s, never + np.inf, never, e)
+        F, total = _exact(_cost_row(geometry, i, row), G, s, e, lanes)
         out[i] = eps * LN_2 * (F - math.log2(total)) if total > 0 else np.inf
 
 
@@ -275,15 +310,18 @@ def _count_rows(start, stop, block, geometry, U, H, s, row_floor, column_floor, 
 
 @njit(nogil=True, cache=True, fastmath=MATHS)
 def _fill_rows(start, stop, block, geometry, U, H, s, row_floor, column_floor, buffers, indptr, indices, data):
+    found, exponents = np.empty(H.size + 1, np.int32), np.empty(H.size + 1, data.dtype)
     for i in range(start, stop):
         c = _cost_row(geometry, i, buffers[block])
-        k = indptr[i]
-        for j in range(H.size):
+        count = 0
+        for j in range(H.size):  # every entry is written and the next overwrites it unless it counts: no branch to miss
             t = U[i] + H[j] - s * c[j]
-            if t >= min(row_floor[i], column_floor[j]):
-                indices[k] = j
-                data[k] = exp2(data.dtype.type(t))
-                k += 1
+            found[count], exponents[count] = j, t
+            count += t >= min(row_floor[i], column_floor[j])
+        first = indptr[i]
+        for k in range(count):
+            indices[first + k] = found[k]
+            data[first + k] = exp2(exponents[k])
 
 
 @njit(nogil=True, cache=True, fastmath=MATHS)
@@ -297,20 +335,29 @@ def _kernel_rows(start, stop, block, C, F, G, s, most, K):
 
 
 @njit(nogil=True, cache=True, fastmath=MATHS)
-def _dot(x, y):
-    total = x.dtype.type(0)
-    for j in range(x.size):
-        total += x[j] * y[j]
-    return total
-
-
-@njit(nogil=True, cache=True, fastmath=MATHS)
 def _kernel_sweep_rows(start, stop, block, K, x, w, power, q, sums):
-    column_sums = sums[block]
-    for i in range(start, stop):
-        k = K[i]
-        q[i] = _dot(k, x)
-        if q[i] > 0:
-            scaling = x.dtype.type(w[i] * q[i] ** -power)
-            for j in range(x.size):
-                column_sums[j] += scaling * k[j]
+    # four rows at a time: each entry of K is read from memory once, and those of x and of the sums a quarter as often
+    column_sums, last, zero = sums[block], stop - 1, x.dtype.type(0)
+    for i in range(start, stop, 4):
+        i1, i2, i3 = min(i + 1, last), min(i + 2, last), min(i + 3, last)
+        k0, k1, k2, k3 = K[i], K[i1], K[i2], K[i3]
+        q0 = q1 = q2 = q3 = zero
+        for j in range(x.size):
+            q0 += k0[j] * x[j]
+            q1 += k1[j] * x[j]
+            q2 += k2[j] * x[j]
+            q3 += k3[j] * x[j]
+        q[i], q[i1], q[i2], q[i3] = q0, q1, q2, q3
+        u0 = _scaling(w[i], q0, power, i < stop)
+        u1 = _scaling(w[i1], q1, power, i + 1 < stop)
+        u2 = _scaling(w[i2], q2, power, i + 2 < stop)
+        u3 = _scaling(w[i3], q3, power, i + 3 < stop)
+        for j in range(x.size):
+            column_sums[j] += (u0 * k0[j] + u1 * k1[j]) + (u2 * k2[j] + u3 * k3[j])
+
+
+@njit(nogil=True, cache=True, fastmath=MATHS, forceinline=True)
+def _scaling(w, q, power, counts):
+    """``w q^-power`` in the precision of q, for a row that counts and is not empty."""
+    kind = type(q)
+    return kind(w * q**-power) if counts and q > 0 else kind(0)

@@ -137,11 +137,14 @@ def sinkhorn_divergence(
     value = ab.value - (sides[0].value + sides[1].value) / 2
     if not problem.balanced:
         value += ab.reg / 2 * (mass[0] - mass[1]) ** 2
-    grads = _gradients(ab, *sides) if gradient else (None, None, None, None)
+    grad_X, grad_Y, grad_a, grad_b = _gradients(ab, *sides) if gradient else (None, None, None, None)
     return DivergenceResult(
-        value,
-        DivergenceTerms(ab.value, sides[0].value, sides[1].value),
-        *grads,
+        value=value,
+        terms=DivergenceTerms(ab.value, sides[0].value, sides[1].value),
+        grad_X=grad_X,
+        grad_Y=grad_Y,
+        grad_a=grad_a,
+        grad_b=grad_b,
         converged=ab.converged and sides[0].converged and sides[1].converged,
     )
 

@@ -1,0 +1,1 @@
+"""The families of algorithms, one folder each."""
