@@ -82,8 +82,10 @@ class Loop:
     verbose : int
         1 shows a progress bar with the latest figures.
     floor : float
-        The smallest residual that the arithmetic can reach. With ``tol`` below it, the loop also ends when 50
+        The smallest residual that the arithmetic can reach. With ``tol`` below it, the loop also ends near it, when 50
         iterations have not brought 10 %.
+    stall : bool
+        Whether such a standstill ends the loop whatever the floor.
     residual : str
         What the residual is called in the history, the state and on the bar.
     """
@@ -99,12 +101,13 @@ class Loop:
         callback: Callback | None = None,
         verbose: int = 0,
         floor: float = 0.0,
+        stall: bool = False,
         residual: str = "error",
     ) -> None:
         if callback is not None and not callable(callback):
             raise TypeError(f"callback must be callable or None; got {callback!r}")
         self.name, self.tol, self.max_iter = name, float(tol), as_count(max_iter, "max_iter")
-        self.floor, self.residual = floor, residual
+        self.floor, self.stall, self.residual = floor, stall, residual
         self.callback = callback
         self.n_iter, self.error, self.converged, self.stopped = 0, np.inf, False, False
         self._failure, self._held = "", False
@@ -134,6 +137,8 @@ class Loop:
                 yield self.n_iter
                 if self.n_iter == before:
                     raise RuntimeError(f"{self.name}: an iteration ended without a report")
+                if not final and self.n_iter - self._best_at >= self.patience:
+                    break  # as near as this stage gets
                 if self.error <= tol and not self._held:
                     self.converged = final and not self.stopped
                     break
@@ -181,11 +186,14 @@ class Loop:
             self._failure = f"the {self.residual} became {self.error}"
         elif self.error < self.gain * self._best:
             self._best, self._best_at = self.error, self.n_iter
-        elif self.tol < self.floor and self.n_iter - self._best_at >= self.patience and self.error > self.tol:
-            self._failure = (
-                f"the {self.residual} stalls at {self.error:.2g}; in this dtype at this scale it cannot be "
-                f"brought reliably below about {self.floor:.2g}"
-            )
+        elif self.n_iter - self._best_at >= self.patience and self.error > self.tol:
+            rounding = self.tol < self.floor and self.error <= 100 * self.floor  # farther away it is merely slow
+            if rounding or self.stall:
+                self._failure = f"the {self.residual} stalls at {self.error:.2g}"
+            if rounding:
+                self._failure += (
+                    f"; in this dtype at this scale it cannot be brought reliably below about {self.floor:.2g}"
+                )
 
     @property
     def history(self) -> dict[str, np.ndarray[Any, Any]]:

@@ -415,7 +415,7 @@ class GridCost(Cost):
         for part in parts:
             n = part.shape[0]
             lines = xp.reshape(xp.moveaxis(t, 0, -1), (-1, n))
-            t = xp.reshape(-part.soft_min(lines, eps) / eps, (*t.shape[1:], n))
+            t = xp.reshape(-_line_soft_min(part, lines, eps) / eps, (*t.shape[1:], n))
         return -eps * xp.reshape(t, (-1,))
 
     def plan_cost(self, u: Array, h: Array, eps: float) -> float:
@@ -452,6 +452,19 @@ class GridCost(Cost):
 
     def astype(self, dtype: Any) -> GridCost:
         return GridCost([self.xp.astype(axis, dtype, copy=False) for axis in self.axes], self.p)
+
+
+def _line_soft_min(cost: DenseCost, lines: Array, eps: float) -> Array:
+    """Soft minima for each row of `lines`: one matrix product where the whole kernel is within the range of floats."""
+    xp = cost.xp
+    if cost.spread() > (60 if cost.dtype == xp.float32 else 600) * eps:
+        return cost.soft_min(lines, eps)
+    low = cost.range()[0]
+    top = xp.max(lines, axis=1, keepdims=True)
+    top = xp.where(top == -xp.inf, xp.zeros_like(top), top)
+    K = xp.exp((low - cost.C) / eps)
+    sums = xp.astype(xp.astype(xp.exp(lines - top), cost.dtype) @ K.T, xp.float64)
+    return low - eps * (top + _log(xp, sums))
 
 
 def as_cost(cost: Any) -> Cost:

@@ -154,6 +154,7 @@ def solve_newton(
         callback=callback,
         verbose=verbose,
         floor=rounding_floor(problem, spread),
+        stall=True,
     )
     search = _Search(problem, *problem.start(init), drop=drop, cg_max_iter=cg_max_iter)
     stages = schedule(problem.eps, spread, annealing)
@@ -179,7 +180,7 @@ def solve_newton(
 
 def _finish_by_sinkhorn(search: _Search, loop: Loop) -> SinkhornResult:
     problem, at, before = search.problem, search.at, loop.n_iter
-    loop.max_iter += 10000
+    loop.max_iter, loop.stall = loop.max_iter + 10000, False
     f, g, r, c = descend(Stage(problem), at.f, at.g, loop, "log", "auto")
     loop.finish(stacklevel=5)
     passes = search.passes + loop.n_iter - before
