@@ -8,12 +8,23 @@ from typing import TYPE_CHECKING, Any
 from numcore.dispatch import backend, get_backend, set_backend, show_config
 
 if TYPE_CHECKING:
-    from numcore import arrays, dispatch, results, special
+    from numcore import arrays, dispatch, fixed_point, linalg, results, special
 
-__all__ = ["arrays", "backend", "dispatch", "get_backend", "results", "set_backend", "show_config", "special"]
+__all__ = [
+    "arrays",
+    "backend",
+    "dispatch",
+    "fixed_point",
+    "get_backend",
+    "linalg",
+    "results",
+    "set_backend",
+    "show_config",
+    "special",
+]
 __version__ = "0.1.0"
 
-_submodules = {"algorithms", "arrays", "results", "special"}
+_submodules = {"algorithms", "arrays", "fixed_point", "linalg", "results", "special"}
 
 
 def __getattr__(name: str) -> Any:

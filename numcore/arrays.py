@@ -15,6 +15,7 @@ __all__ = [
     "as_count",
     "as_floating",
     "as_number",
+    "as_out",
     "as_rng",
     "eps_of",
     "is_numpy",
@@ -210,6 +211,28 @@ def as_choice(x: Any, name: str, options: Iterable[Any]) -> Any:
     if not any(x is option or (type(x) is type(option) and x == option) for option in options):
         raise ValueError(f"{name} must be one of {', '.join(map(repr, options))}; got {x!r}")
     return x
+
+
+def as_out(out: Any, like: Array) -> Array:
+    """`out`, checked to be an array that can receive a result of the shape and dtype of `like`.
+
+    Raises
+    ------
+    TypeError
+        If it is no array, or of another library.
+    ValueError
+        If its shape or dtype differ, or it is read-only.
+    """
+    if not array_api_compat.is_array_api_obj(out):
+        raise TypeError(f"out must be an array; got {type(out).__name__}")
+    array_namespace(like, out)  # refuses to mix libraries
+    if out.shape != like.shape or out.dtype != like.dtype:
+        raise ValueError(
+            f"out must have shape {tuple(like.shape)} and dtype {like.dtype}; got {tuple(out.shape)} and {out.dtype}"
+        )
+    if is_numpy(out) and not out.flags.writeable:
+        raise ValueError("out must be writeable; got a read-only array")
+    return out
 
 
 def as_rng(rng: Any) -> np.random.Generator:

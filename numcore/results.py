@@ -110,7 +110,7 @@ class Loop:
         self.floor, self.stall, self.residual = floor, stall, residual
         self.callback = callback
         self.n_iter, self.error, self.converged, self.stopped = 0, np.inf, False, False
-        self._failure, self._held = "", False
+        self._failure, self._held, self._done = "", False, False
         self._best, self._best_at = np.inf, 0
         self._columns: dict[str, list[float]] = {}
         self._bar = Progress(self.max_iter, name) if verbose else None
@@ -139,7 +139,7 @@ class Loop:
                     raise RuntimeError(f"{self.name}: an iteration ended without a report")
                 if not final and self.n_iter - self._best_at >= self.patience:
                     break  # as near as this stage gets
-                if self.error <= tol and not self._held:
+                if (self.error <= tol or self._done) and not self._held:
                     self.converged = final and not self.stopped
                     break
         finally:
@@ -151,14 +151,15 @@ class Loop:
         error: float,
         *,
         hold: bool = False,
+        done: bool = False,
         state: Callable[[], Mapping[str, Any]] | None = None,
         **history: float,
     ) -> None:
         """End an iteration: keep `error` and `history`, show progress, call back with `state()` and the same figures.
 
-        With `hold`, the loop goes on even if `error` is small enough.
+        With `hold`, the loop goes on even if `error` is small enough; with `done`, it has converged even if it is not.
         """
-        self._held = hold
+        self._held, self._done = hold, done
         self.n_iter += 1
         self.error = float(error)
         figures = {self.residual: self.error} | {key: float(value) for key, value in history.items()}

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import array_api_compat
 import numpy as np
 
-from numcore.arrays import Array, array_namespace, as_count, as_floating, is_numpy
+from numcore.arrays import Array, array_namespace, as_count, as_floating, as_out
 from numcore.dispatch import dispatchable
 
 __all__ = ["logsumexp", "softmax"]
@@ -62,7 +61,7 @@ def softmax(x: Any, *, axis: int = -1, out: Array | None = None) -> Array:
     x = as_floating(x, "x", infinite="unchecked")  # NaN and +inf show in the sums; looking would cost a pass
     axis = _axis_of(x, axis)
     rows = _rows(x, axis)
-    within = None if out is None else _rows_within(_matching(out, x), axis)
+    within = None if out is None else _rows_within(as_out(out, x), axis)
     target = array_namespace(x).empty_like(rows) if within is None else within
     _refuse_unless_summed(x, softmax_rows(rows, target))
     if out is None:
@@ -128,19 +127,6 @@ def _axis_of(x: Array, axis: Any) -> int:
     if x.shape[axis] == 0:
         raise ValueError(f"x must not be empty along axis {axis}; got shape {tuple(x.shape)}")
     return axis % x.ndim
-
-
-def _matching(out: Any, x: Array) -> Array:
-    if not array_api_compat.is_array_api_obj(out):
-        raise TypeError(f"out must be an array; got {type(out).__name__}")
-    array_namespace(x, out)  # refuses to mix libraries
-    if out.shape != x.shape or out.dtype != x.dtype:
-        raise ValueError(
-            f"out must have shape {tuple(x.shape)} and dtype {x.dtype}; got {tuple(out.shape)} and {out.dtype}"
-        )
-    if is_numpy(out) and not out.flags.writeable:
-        raise ValueError("out must be writeable; got a read-only array")
-    return out
 
 
 def _rows(x: Array, axis: int) -> Array:

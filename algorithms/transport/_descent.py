@@ -101,7 +101,7 @@ class _Pace:
         elif self.omega == 1 and len(self._errors) >= self.trial:
             rate = float(np.median(ratios))
             if rate < 1:
-                self.omega = min(self.cap, 2 / (1 + np.sqrt(1 - rate)))
+                self.omega = min(self.cap, 2 / (1 + (1 - rate) ** 0.5))
             self._errors = []
 
 

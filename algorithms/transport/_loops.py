@@ -6,24 +6,32 @@ the plan is ``P_ij = a_i b_j exp((f_i + g_j - C_ij) / eps)``. Vectors are float6
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from numcore.algorithms.transport._metrics import Metric
-from numcore.arrays import Array, array_namespace, is_numpy
+from numcore.arrays import Array, array_namespace
 from numcore.dispatch import dispatchable
 
 __all__ = ["kernel", "kernel_sweep", "plan", "plan_cost", "plan_entries", "soft_min", "sweep"]
 
-BLOCK = 1 << 18
+BLOCK = 1 << 19
 """Entries of a cost that are formed at a time where the whole is never stored."""
 
 
 def row_blocks(n: int, m: int) -> list[slice]:
     """Slices of rows with about `BLOCK` entries each."""
-    step = max(1, BLOCK // max(m, 1))
+    step = max(8, BLOCK // max(m, 1))  # fewer rows would leave a matrix product nothing to reuse
     return [slice(i, min(i + step, n)) for i in range(0, n, step)]
+
+
+def cost_blocks(X: Array, Y: Array, metric: Metric) -> Iterator[tuple[slice, Array]]:
+    """The cost of two point clouds a few rows at a time, as (slice, rows)."""
+    rows = metric.rows(X, Y)
+    for block in row_blocks(X.shape[0], Y.shape[0]):
+        yield block, rows(block)
 
 
 def _row_sums(C: Array, h: Array, eps: float) -> tuple[Array, Array, Array]:
@@ -85,12 +93,13 @@ def sweep_cloud(
 ) -> tuple[Array, Array, Array]:
     """:func:`sweep` over the cost of two point clouds (n, d), (m, d), formed a few rows at a time and never stored."""
     xp = array_namespace(X)
-    parts = [
-        sweep(metric.pairwise(X[rows], Y), guess[rows], base[rows], h, a[rows], eps, power)
-        for rows in row_blocks(X.shape[0], Y.shape[0])
-    ]
-    f, r, c = zip(*parts, strict=True)
-    return xp.concat(f), xp.concat(r), sum(c[1:], c[0])
+    f, r, c = [], [], xp.zeros_like(h)
+    for s, C in cost_blocks(X, Y, metric):
+        f_s, r_s, c_s = sweep(C, guess[s], base[s], h, a[s], eps, power)
+        f.append(f_s)
+        r.append(r_s)
+        c = c + c_s
+    return xp.concat(f), xp.concat(r), c
 
 
 @dispatchable
@@ -148,8 +157,7 @@ def soft_min(C: Array, h: Array, eps: float) -> Array:
 @dispatchable
 def soft_min_cloud(X: Array, Y: Array, metric: Metric, h: Array, eps: float) -> Array:
     """:func:`soft_min` over the cost of two point clouds, never stored."""
-    blocks = row_blocks(X.shape[0], Y.shape[0])
-    return array_namespace(X).concat([soft_min(metric.pairwise(X[rows], Y), h, eps) for rows in blocks])
+    return array_namespace(X).concat([soft_min(C, h, eps) for _, C in cost_blocks(X, Y, metric)])
 
 
 @dispatchable
@@ -177,8 +185,7 @@ def plan_cost(C: Array, u: Array, h: Array, eps: float) -> float:
 @dispatchable
 def plan_cost_cloud(X: Array, Y: Array, metric: Metric, u: Array, h: Array, eps: float) -> float:
     """:func:`plan_cost` over the cost of two point clouds, never stored."""
-    blocks = row_blocks(X.shape[0], Y.shape[0])
-    return sum(plan_cost(metric.pairwise(X[rows], Y), u[rows], h, eps) for rows in blocks)
+    return sum(plan_cost(C, u[s], h, eps) for s, C in cost_blocks(X, Y, metric))
 
 
 @dispatchable
@@ -203,10 +210,7 @@ def plan_entries_cloud(
     X: Array, Y: Array, metric: Metric, u: Array, h: Array, eps: float, row_floor: Array, column_floor: Array
 ) -> tuple[Array, Array, Array]:
     """:func:`plan_entries` over the cost of two point clouds, never stored."""
-    parts = [
-        plan_entries(metric.pairwise(X[rows], Y), u[rows], h, eps, row_floor[rows], column_floor)
-        for rows in row_blocks(X.shape[0], Y.shape[0])
-    ]
+    parts = [plan_entries(C, u[s], h, eps, row_floor[s], column_floor) for s, C in cost_blocks(X, Y, metric)]
     lengths = np.concatenate([np.diff(indptr) for indptr, _, _ in parts])
     indptr = np.concatenate([[0], np.cumsum(lengths)])
     return indptr, np.concatenate([j for _, j, _ in parts]), np.concatenate([v for _, _, v in parts])
@@ -253,8 +257,9 @@ def kernel_sweep(K: Array, x: Array, w: Array, power: float) -> tuple[Array, Arr
 
 
 def stored(C: Array) -> Array:
-    """`C` with rows contiguous, as every loop reads it."""
-    return np.ascontiguousarray(C) if is_numpy(C) else C
+    """`C` with rows contiguous, as every loop reads it, where its library knows of layouts."""
+    xp = array_namespace(C)
+    return xp.ascontiguousarray(C) if hasattr(xp, "ascontiguousarray") else C
 
 
 def as_csr(entries: tuple[Any, Any, Any], shape: tuple[int, int]) -> Any:

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from numcore.arrays import Array, array_namespace, as_number
+import numpy as np
+
+from numcore.arrays import Array, array_namespace, as_number, is_numpy
 
 __all__ = ["Cosine", "Custom", "Manhattan", "Metric", "Power", "as_metric"]
 
@@ -22,6 +24,10 @@ class Metric:
     def pairwise(self, X: Array, Y: Array) -> Array:
         """``c(x_i, y_j)`` as an (n, m) array."""
         raise NotImplementedError
+
+    def rows(self, X: Array, Y: Array) -> Callable[[slice], Array]:
+        """A function from a slice of sources to their rows of the matrix, with what they share prepared once."""
+        return lambda block: self.pairwise(X[block, :], Y)
 
     def gradient(self, X: Array, Y: Array, P: Array) -> Array:
         """``sum_j P_ij grad_x c(x_i, y_j)`` as an (n, d) array."""
@@ -52,22 +58,29 @@ class Power(Metric):
         return self.label
 
     def pairwise(self, X: Array, Y: Array) -> Array:
-        xp = array_namespace(X)
-        squares = _squared_distances(xp, X, Y)
-        if self.p != 2:
-            squares = xp.sqrt(squares) if self.p == 1 else squares ** (self.p / 2)
-        return squares if self.scale == 1 else self.scale * squares
+        return self.rows(X, Y)(slice(None))
+
+    def rows(self, X: Array, Y: Array) -> Callable[[slice], Array]:
+        xp, squares = array_namespace(X), _squared_distances(X, Y)
+
+        def powers(block: slice) -> Array:
+            C = squares(block)
+            if self.p != 2:
+                C = xp.sqrt(C) if self.p == 1 else C ** (self.p / 2)
+            return C if self.scale == 1 else self.scale * C
+
+        return powers
 
     def gradient(self, X: Array, Y: Array, P: Array) -> Array:
         xp = array_namespace(X)
         if self.p != 2:
-            squares = _squared_distances(xp, X, Y)
+            squares = _squared_distances(X, Y)(slice(None))
             apart = squares > 0
             P = xp.where(apart, P * xp.where(apart, squares, xp.ones_like(squares)) ** (self.p / 2 - 1), 0 * P)
         return self.scale * self.p * (xp.sum(P, axis=1)[:, None] * X - P @ Y)
 
     def bound(self, X: Array, Y: Array) -> float:
-        return self.scale * float((_extent(X, Y) ** 2).sum()) ** (self.p / 2)
+        return self.scale * float(array_namespace(X).sum(_extent(X, Y) ** 2)) ** (self.p / 2)
 
 
 class Manhattan(Metric):
@@ -87,7 +100,7 @@ class Manhattan(Metric):
         return xp.stack([xp.sum(P * sign, axis=1) for sign in signs], axis=1)
 
     def bound(self, X: Array, Y: Array) -> float:
-        return float(_extent(X, Y).sum())
+        return float(array_namespace(X).sum(_extent(X, Y)))
 
 
 class Cosine(Metric):
@@ -96,7 +109,10 @@ class Cosine(Metric):
     name = "cosine"
 
     def pairwise(self, X: Array, Y: Array) -> Array:
-        return 0.5 * _squared_distances(array_namespace(X), _directions(X), _directions(Y))
+        return self.rows(X, Y)(slice(None))
+
+    def rows(self, X: Array, Y: Array) -> Callable[[slice], Array]:
+        return Power(2, 0.5, "half of sqeuclidean").rows(_directions(X), _directions(Y))
 
     def gradient(self, X: Array, Y: Array, P: Array) -> Array:
         xp = array_namespace(X)
@@ -165,13 +181,22 @@ def as_metric(metric: Any) -> Metric:
     raise ValueError(f'metric must be one of {names}, ("power", p) or a callable; got {metric!r}')
 
 
-def _squared_distances(xp: Any, X: Array, Y: Array) -> Array:
+def _squared_distances(X: Array, Y: Array) -> Callable[[slice], Array]:
+    """A function from a slice of X to the squared distances of its rows to those of Y."""
+    xp = array_namespace(X)
     if X.shape[1] <= 3:  # differences are exact where points are close
-        return sum((X[:, k][:, None] - Y[:, k][None, :]) ** 2 for k in range(X.shape[1]))
+        return lambda s: sum((X[s, k][:, None] - Y[:, k][None, :]) ** 2 for k in range(X.shape[1]))
     centre = xp.mean(Y, axis=0)
     X, Y = X - centre, Y - centre  # |x|^2 - 2 x.y + |y|^2 cancels; small numbers cancel less
-    squares = xp.sum(X * X, axis=1)[:, None] + xp.sum(Y * Y, axis=1)[None, :] - 2 * (X @ Y.T)
-    return xp.where(squares > 0, squares, xp.zeros_like(squares))
+    x, y, Z = xp.sum(X * X, axis=1)[:, None], xp.sum(Y * Y, axis=1)[None, :], -2 * Y.T
+
+    def squares(block: slice) -> Array:
+        D = X[block, :] @ Z  # the block's only temporary
+        D += x[block, :]
+        D += y
+        return np.maximum(D, 0, out=D) if is_numpy(D) else xp.clip(D, 0.0, None)
+
+    return squares
 
 
 def _directions(X: Array) -> Array:

@@ -42,6 +42,7 @@ class Problem:
             cost = cost.astype(cost.xp.float64)
         a = as_weights(a, "a", cost.shape[0], cost)
         b = as_weights(b, "b", cost.shape[1], cost)
+        _check_shapes(cost, a, b)
         if rho == (np.inf, np.inf):
             b = _balance(a, b, cost)
         _check_pairs(cost, a, b)
@@ -123,7 +124,7 @@ class Problem:
         return f + shift, g - shift
 
     def translated(self, f: Array, g: Array) -> Array:
-        """G after the best shift (f + t, g - t) of the pair, where both marginals are soft and it matters."""
+        """The g of the pair after its best shift (f + t, g - t), where both marginals are soft and it matters."""
         rho1, rho2 = self.rho
         if np.inf in self.rho:
             return g
@@ -131,7 +132,7 @@ class Problem:
         return g - rho1 * rho2 / (rho1 + rho2) * lift
 
     def extended(self, f: Array, g: Array) -> Array:
-        """G with exact soft minima where b is 0: its extension out of sample. (A row update gives f everywhere.)"""
+        """The extension of g out of sample: exact soft minima where b is 0. (A row update gives f everywhere.)"""
         empty = self.b == 0
         if not bool(self.xp.any(empty)):
             return g
@@ -141,7 +142,7 @@ class Problem:
     def _exact_columns(self, f: Array, where: Array, x: Array, default: Array) -> Array:
         """x, with exact column soft minima where the mask is set, or the default there if all pairs are forbidden."""
         xp = self.xp
-        exact = self.cost.columns(xp.nonzero(where)[0]).T.soft_min(self.u(f), self.eps)
+        exact = self.cost.column_soft_min(xp.nonzero(where)[0], self.u(f), self.eps)
         order = xp.cumulative_sum(xp.astype(where, xp.int64)) - 1
         exact = xp.take(exact, xp.where(where, order, xp.zeros_like(order)))
         return xp.where(where, xp.where(xp.isfinite(exact), exact, default), x)
@@ -187,10 +188,17 @@ def as_weights(weights: Any, name: str, size: int, cost: Cost) -> Array:
     if weights is None:
         return xp.full((size,), 1 / size, dtype=xp.float64, device=device(like))
     w = as_floating(weights, name, ndim=1, like=like, dtype=xp.float64)
-    if w.shape != (size,):
-        raise ValueError(f"{name} must have shape ({size},) to match cost of shape {cost.shape}; got {tuple(w.shape)}")
     check_masses(xp, w, name)
     return w
+
+
+def _check_shapes(cost: Cost, a: Array, b: Array) -> None:
+    for weights, name, size in ((a, "a", cost.shape[0]), (b, "b", cost.shape[1])):
+        if weights.shape != (size,):
+            raise ValueError(
+                f"{name} must have shape ({size},) to match cost; got shapes cost {tuple(cost.shape)}, "
+                f"a {tuple(a.shape)}, b {tuple(b.shape)}"
+            )
 
 
 def check_masses(xp: Any, w: Array, name: str) -> None:

@@ -5,7 +5,7 @@ Methods know a cost only by what :class:`Cost` lists. A family of costs that is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -13,12 +13,12 @@ import numpy as np
 
 from numcore.algorithms.transport import _loops
 from numcore.algorithms.transport._metrics import NAMED, as_metric
-from numcore.arrays import Array, array_namespace, as_floating, as_number
+from numcore.arrays import Array, array_namespace, as_floating, as_number, is_numpy
 
 __all__ = ["Cost", "DenseCost", "GridCost", "PointCloudCost", "as_cost"]
 
 FUSED_FEATURES = 16
-"""Up to this many features the loops form distances themselves; beyond, a matrix product does it better."""
+"""Up to this many features the loops form distances themselves; beyond, on a CPU, a matrix product does it better."""
 
 
 FUSED_METRICS = (NAMED["sqeuclidean"], NAMED["euclidean"], NAMED["manhattan"])
@@ -53,6 +53,10 @@ class Cost:
         """The cost to some of the targets alone."""
         raise NotImplementedError
 
+    def column_soft_min(self, index: Array, u: Array, eps: float) -> Array:
+        """Soft minima over the sources, for some of the targets."""
+        return self.columns(index).T.soft_min(u, eps)
+
     def sweep(
         self, guess: Array, base: Array, h: Array, a: Array, eps: float, power: float
     ) -> tuple[Array, Array, Array]:
@@ -67,28 +71,29 @@ class Cost:
         """``<P, C>`` of the plan ``P_ij = exp(u_i + h_j - C_ij / eps)``."""
         raise NotImplementedError
 
+    def blocks(self) -> Iterator[tuple[slice, Array]]:
+        """The matrix a few rows at a time, as (slice, rows)."""
+        for block in _loops.row_blocks(*self.shape):
+            yield block, self.rows(block)
+
     def plan_entries(self, u: Array, h: Array, eps: float, row_floor: Array, column_floor: Array) -> Any:
         """The plan's entries above a floor, as CSR."""
-        parts = [
-            _loops.as_csr(
-                _loops.plan_entries(self.rows(block), u[block], h, eps, row_floor[block], column_floor),
-                (block.stop - block.start, self.shape[1]),
-            )
-            for block in _loops.row_blocks(*self.shape)
-        ]
         from scipy.sparse import vstack
 
+        parts = [
+            _loops.as_csr(_loops.plan_entries(C, u[s], h, eps, row_floor[s], column_floor), C.shape)
+            for s, C in self.blocks()
+        ]
         return parts[0] if len(parts) == 1 else vstack(parts, format="csr")
 
     def plan(self, u: Array, h: Array, eps: float) -> Array:
         """The plan as an (n, m) array."""
-        return self.xp.concat([_loops.plan(self.rows(s), u[s], h, eps) for s in _loops.row_blocks(*self.shape)])
+        return self.xp.concat([_loops.plan(C, u[s], h, eps) for s, C in self.blocks()])
 
     def apply(self, u: Array, h: Array, eps: float, V: Array) -> Array:
         """``P V`` for V of shape (m, k), a few rows of P at a time."""
         V = self.xp.astype(V, self.dtype, copy=False)
-        blocks = _loops.row_blocks(*self.shape)
-        return self.xp.concat([_loops.plan(self.rows(s), u[s], h, eps) @ V for s in blocks])
+        return self.xp.concat([_loops.plan(C, u[s], h, eps) @ V for s, C in self.blocks()])
 
     def average(self, h: Array, eps: float, V: Array) -> Array:
         """Softmax-weighted means of the rows of V, one for each source: ``sum_j w_ij V_j``, ``w_i`` summing to 1."""
@@ -97,8 +102,7 @@ class Cost:
     def range(self) -> tuple[float, float]:
         """Least and greatest finite entry."""
         low, high = np.inf, -np.inf
-        for block in _loops.row_blocks(*self.shape):
-            C = self.rows(block)
+        for _, C in self.blocks():
             finite = self.xp.isfinite(C)
             low = min(low, float(self.xp.min(self.xp.where(finite, C, self.xp.full_like(C, np.inf)))))
             high = max(high, float(self.xp.max(self.xp.where(finite, C, self.xp.full_like(C, -np.inf)))))
@@ -112,11 +116,11 @@ class Cost:
     def mean(self, a: Array, b: Array) -> float:
         """``sum a_i b_j C_ij / (sum a sum b)``, over the pairs that are not forbidden."""
         total = mass = 0.0
-        for block in _loops.row_blocks(*self.shape):
-            C = self.xp.astype(self.rows(block), self.xp.float64, copy=False)
+        for s, C in self.blocks():
+            C = self.xp.astype(C, self.xp.float64, copy=False)
             finite = self.xp.isfinite(C)
-            total += float(a[block] @ (self.xp.where(finite, C, 0 * b) @ b))
-            mass += float(a[block] @ (self.xp.astype(finite, self.xp.float64) @ b))
+            total += float(a[s] @ (self.xp.where(finite, C, 0 * b) @ b))
+            mass += float(a[s] @ (self.xp.astype(finite, self.xp.float64) @ b))
         return total / mass if mass > 0 else 0.0
 
     def astype(self, dtype: Any) -> Cost:
@@ -252,7 +256,8 @@ class PointCloudCost(Cost):
             self._metric.check(points, name)
         self.shape = (self.X.shape[0], self.Y.shape[0])
         self.dtype = self.X.dtype
-        self._fused = self._metric in FUSED_METRICS and self.X.shape[1] <= FUSED_FEATURES
+        few = self.X.shape[1] <= FUSED_FEATURES or not is_numpy(self.X)
+        self._fused = self._metric in FUSED_METRICS and few
 
     def __repr__(self) -> str:
         n, m = self.shape
@@ -260,11 +265,14 @@ class PointCloudCost(Cost):
 
     def to_array(self) -> Array:
         """The (n, m) matrix."""
-        return self.xp.concat([self.rows(block) for block in _loops.row_blocks(*self.shape)])
+        return self.xp.concat([C for _, C in self.blocks()])
 
     @property
     def sample(self) -> Array:
         return self.X
+
+    def blocks(self) -> Iterator[tuple[slice, Array]]:
+        return _loops.cost_blocks(self.X, self.Y, self._metric)
 
     @property
     def T(self) -> PointCloudCost:
@@ -296,10 +304,8 @@ class PointCloudCost(Cost):
 
     def gradient(self, u: Array, h: Array, eps: float) -> Array:
         """``sum_j P_ij grad_x c(x_i, y_j)`` of the plan, as an (n, d) array."""
-        blocks = _loops.row_blocks(*self.shape)
-        return self.xp.concat(
-            [self._metric.gradient(self.X[s, :], self.Y, _loops.plan(self.rows(s), u[s], h, eps)) for s in blocks]
-        )
+        parts = [self._metric.gradient(self.X[s, :], self.Y, _loops.plan(C, u[s], h, eps)) for s, C in self.blocks()]
+        return self.xp.concat(parts)
 
     def spread(self) -> float:
         bound = self._metric.bound(self.X, self.Y)
@@ -374,7 +380,7 @@ class GridCost(Cost):
 
     def to_array(self) -> Array:
         """The (N, N) matrix."""
-        return self.xp.concat([self.rows(block) for block in _loops.row_blocks(*self.shape)])
+        return self.xp.concat([C for _, C in self.blocks()])
 
     @property
     def sample(self) -> Array:
@@ -392,8 +398,8 @@ class GridCost(Cost):
             C = C + self.xp.reshape(along, (-1, *(n if i == k else 1 for i, n in enumerate(self.grid))))
         return self.xp.reshape(C, (-1, self.shape[1]))
 
-    def columns(self, index: Array) -> DenseCost:
-        return DenseCost(self.rows(index).T)
+    def column_soft_min(self, index: Array, u: Array, eps: float) -> Array:
+        return self.xp.take(self.soft_min(u, eps), index)
 
     def sweep(
         self, guess: Array, base: Array, h: Array, a: Array, eps: float, power: float

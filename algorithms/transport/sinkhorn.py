@@ -135,8 +135,9 @@ def sinkhorn(
     spread = problem.cost.spread()
     if method == "auto":
         method = _choose(problem, spread)
+    # one source or target: the first iteration ends it
+    anneal = annealing is True or (annealing == "auto" and init is None and min(problem.cost.shape) > 1)
     if method == "newton":
-        anneal = annealing is True or (annealing == "auto" and init is None)
         return solve_newton(
             problem,
             init=init,
@@ -156,7 +157,6 @@ def sinkhorn(
         verbose=verbose,
         floor=rounding_floor(problem, spread),
     )
-    anneal = annealing is True or (annealing == "auto" and init is None)
     f, g = problem.start(init)
     for stage in _stages(problem, spread, anneal, storage):
         f, g, r, c = descend(stage, f, g, loop, method, relaxation)
