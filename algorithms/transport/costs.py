@@ -97,7 +97,14 @@ class Cost:
 
     def average(self, h: Array, eps: float, V: Array) -> Array:
         """Softmax-weighted means of the rows of V, one for each source: ``sum_j w_ij V_j``, ``w_i`` summing to 1."""
-        return self.apply(self.soft_min(h, eps) / eps, h, eps, V)
+        xp = self.xp
+        V = xp.astype(V, xp.float64, copy=False)
+        means = []
+        for block in _loops.row_blocks(*self.shape):
+            # far from all targets C / eps has few digits left: weights sum to 1 only when divided by their own sum
+            _, E, sums = _loops._row_sums(xp.astype(self.rows(block), xp.float64, copy=False), h, eps)
+            means.append((E @ V) / sums[:, None])
+        return xp.concat(means)
 
     def range(self) -> tuple[float, float]:
         """Least and greatest finite entry."""
