@@ -125,7 +125,7 @@ class Loop:
 
         `error` is the residual to begin with: if it is small enough already, there is no iteration.
         """
-        final = tol is None or tol <= self.tol
+        final = tol is None
         tol = self.tol if tol is None else max(tol, self.tol)
         last = self.n_iter + (max_iter if max_iter is not None else self.max_iter)
         self._best, self._best_at = np.inf, self.n_iter
@@ -168,7 +168,7 @@ class Loop:
         if self._bar:
             self._bar.step(figures)
         if self.callback is not None:
-            record = dict(n_iter=self.n_iter, residual=self.error, **figures) | dict(state() if state else {})
+            record = {"n_iter": self.n_iter, "residual": self.error, **figures, **(state() if state else {})}
             self.stopped = self._call_back(State(**{k: _read_only(v) for k, v in record.items()}))
         self._watch()
 

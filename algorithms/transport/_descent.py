@@ -47,6 +47,7 @@ def descend(
             state=state_of(problem, f, g, error),
             dual_value=dual,
             reg=eps,
+            n_passes=loop.n_iter + 1,
         )
         g_next = problem.translated(f, problem.columns(f, g, c, omega))
     return f, g, r, c
@@ -74,9 +75,10 @@ def state_of(problem: Problem, f: Array, g: Array, error: float) -> Callable[[],
 class _Pace:
     """The over-relaxation factor: as given, or tuned to the linear rate r of the error, ``2 / (1 + sqrt(1 - r))``."""
 
-    trial, window, cap = 20, 5, 1.9
+    trial, window = 20, 5
 
     def __init__(self, relaxation: str | float) -> None:
+        self.cap = 1.9
         self.auto = relaxation == "auto"
         self.omega = 1.0 if self.auto else float(relaxation)
         self._errors: list[float] = []
@@ -97,6 +99,7 @@ class _Pace:
         fell = dual < self._dual - 1e-12 * abs(self._dual)
         self._dual = dual
         if self.omega > 1 and (fell or (len(ratios) == self.window and min(ratios) > 1)):
+            self.cap = (1 + self.omega) / 2  # it was too bold
             self.omega, self._errors = 1.0, []
         elif self.omega == 1 and len(self._errors) >= self.trial:
             rate = float(np.median(ratios))

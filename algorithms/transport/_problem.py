@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,16 @@ class Problem:
         """Whether both marginals are hard."""
         return self.rho == (np.inf, np.inf)
 
+    @cached_property
+    def product_mass(self) -> float:
+        """The mass of the reference measure ``a (x) b``."""
+        return float(self.xp.sum(self.a)) * float(self.xp.sum(self.b))
+
+    @cached_property
+    def positive(self) -> bool:
+        """Whether no target has weight 0."""
+        return bool(self.xp.all(self.b > 0))
+
     @property
     def shrinks(self) -> tuple[float, float]:
         """``rho / (rho + eps)`` of both sides."""
@@ -75,8 +86,7 @@ class Problem:
 
     def dual_value(self, f: Array, g: Array, mass: float) -> float:
         """The dual objective at any pair whose plan has total mass `mass`: a lower bound of the optimum."""
-        entropy = self.eps * (mass - float(self.xp.sum(self.a)) * float(self.xp.sum(self.b)))
-        return self._side(0, self.a, f) + self._side(1, self.b, g) - entropy
+        return self._side(0, self.a, f) + self._side(1, self.b, g) - self.eps * (mass - self.product_mass)
 
     def _side(self, k: int, weights: Array, potential: Array) -> float:
         rho = self.rho[k]
@@ -87,9 +97,7 @@ class Problem:
     def primal_value(self, f: Array, g: Array, r: Array, c: Array) -> float:
         """The primal objective at the plan of (f, g), whose marginals are r and c; hard marginals taken as met."""
         mass = float(self.xp.sum(r))
-        value = (
-            float(r @ f) + float(c @ g) - self.eps * (mass - float(self.xp.sum(self.a)) * float(self.xp.sum(self.b)))
-        )
+        value = float(r @ f) + float(c @ g) - self.eps * (mass - self.product_mass)
         for rho, p, q in zip(self.rho, (r, c), (self.a, self.b), strict=True):
             if rho != np.inf:
                 ratio = self.xp.where(q > 0, p, self.xp.ones_like(p)) / self.xp.where(q > 0, q, self.xp.ones_like(q))
@@ -107,6 +115,9 @@ class Problem:
     def columns(self, f: Array, g: Array, c: Array, relax: float = 1.0) -> Array:
         """The column update from the column sums c of the plan of (f, g)."""
         xp, least = self.xp, 1e-30 if self.cost.dtype == self.xp.float32 else 1e-290
+        if self.positive and float(xp.min(c)) > least:
+            soft = g + self.eps * (self.log_b - xp.log(c))
+            return self.shrinks[1] * soft if relax == 1 else (1 - relax) * g + relax * self.shrinks[1] * soft
         usable = (c > least) & (self.b > 0)
         log_b = xp.where(usable, self.log_b, xp.zeros_like(c))
         soft = g + self.eps * xp.where(usable, log_b - _finite_log(xp, c), xp.zeros_like(c))

@@ -14,6 +14,8 @@ from numcore.results import Result
 
 __all__ = ["SinkhornResult", "finish"]
 
+HISTORY = ("error", "dual_value", "reg", "n_passes")
+
 
 @dataclass(frozen=True, repr=False, eq=False)
 class SinkhornResult(Result):
@@ -45,7 +47,7 @@ class SinkhornResult(Result):
     method : {"log", "kernel", "newton", "newton+sinkhorn"}
         The form that ran.
     history : dict of str to array
-        ``error``, ``dual_value`` and ``reg`` after each iteration.
+        ``error``, ``dual_value``, ``reg`` and ``n_passes`` after each iteration.
     """
 
     f: Array
@@ -136,7 +138,7 @@ def finish(
         marginal_error=float(problem.residual(f, g, r, c)),
         n_passes=n_passes,
         method=method,
-        **outcome,
+        **outcome | {"history": {key: outcome["history"].get(key, np.empty(0)) for key in HISTORY}},
         _problem=problem,
         _potentials=(f, g),
     )

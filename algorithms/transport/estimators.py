@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -40,7 +42,7 @@ class SinkhornTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     method : {"auto", "log", "kernel", "newton"}
         As for :func:`sinkhorn`.
     marginal_reg : float or (float, float), optional
-        Penalties on the marginals, for unbalanced transport.
+        Penalties on the marginals, for unbalanced transport; in units of the cost, whatever `reg_scale`.
     out_of_sample : {"entropic", "barycentric"}
         How points are mapped: by :func:`entropic_map`; or by the barycentric projection of the plan for points that
         were fitted, and for others by the displacement of the nearest of those.
@@ -123,6 +125,10 @@ class SinkhornTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         -------
         self
         """
+        with _restored_on_failure(self):
+            return self._fit(X, y, sample_weight, target_weight)
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any, target_weight: Any) -> SinkhornTransport:
         X = validate_data(self, X, dtype=FLOATS)
         a = _normalised(sample_weight, X, "sample_weight")
         init = None
@@ -130,7 +136,7 @@ class SinkhornTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             warnings.warn(
                 "SinkhornTransport.fit got no target cloud (a 2-D second argument); the target is the source itself",
                 UserWarning,
-                stacklevel=2,
+                stacklevel=4,  # past fit and scikit-learn's decorator
             )
             target, b = X, a
             init = self._symmetric_start(X, a)
@@ -153,7 +159,6 @@ class SinkhornTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             max_iter=self.max_iter,
             verbose=self.verbose,
         )
-        # all at once: an interrupted fit leaves the estimator as it was
         self.cost_, self.result_, self.source_, self.target_ = cost, result, X, target
         self.reg_, self.n_iter_ = result.reg, result.n_iter
         return self
@@ -226,11 +231,28 @@ class SinkhornTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             return entropic_map(self.result_, X, direction=direction).astype(X.dtype, copy=False)
         problem, (f, g) = self.result_._problem, self.result_._potentials
         if direction == "forward":
-            known, moved = self.source_, self.cost_.average(problem.h(g), problem.eps, self.target_)
+            weights, known, moved = problem.a, self.source_, self.cost_.average(problem.h(g), problem.eps, self.target_)
         else:
-            known, moved = self.target_, self.cost_.T.average(problem.u(f), problem.eps, self.source_)
-        nearest = pairwise_distances_argmin(X, known)
-        return (X + (moved - known)[nearest]).astype(X.dtype, copy=False)
+            weights, known, moved = (
+                problem.b,
+                self.target_,
+                self.cost_.T.average(problem.u(f), problem.eps, self.source_),
+            )
+        fitted = weights > 0  # a point without weight is as if it had been left out
+        nearest = pairwise_distances_argmin(X, known[fitted])
+        return (X + (moved - known)[fitted][nearest]).astype(X.dtype, copy=False)
+
+
+@contextmanager
+def _restored_on_failure(estimator: BaseEstimator) -> Iterator[None]:
+    """Leave the estimator as it was if what is done within fails or is interrupted."""
+    before = dict(vars(estimator))
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
 
 
 def _is_cloud(y: Any) -> bool:

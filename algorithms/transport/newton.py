@@ -146,6 +146,7 @@ def solve_newton(
         raise ValueError('method "newton" needs a cost with a sparse plan; for a GridCost use method="log"')
     if not problem.balanced:
         raise ValueError('method "newton" solves balanced problems; with marginal_reg use method="log" or "kernel"')
+    search = _Search(problem, *problem.start(init), drop=drop, cg_max_iter=cg_max_iter)
     spread = problem.cost.spread()
     loop = Loop(
         "sinkhorn_newton",
@@ -156,17 +157,22 @@ def solve_newton(
         floor=rounding_floor(problem, spread),
         stall=True,
     )
-    search = _Search(problem, *problem.start(init), drop=drop, cg_max_iter=cg_max_iter)
     stages = schedule(problem.eps, spread, annealing)
     for eps in stages:
         last = eps == stages[-1]
         search.enter(eps)
-        stage_tol = tol if last else max(tol, 1e-2 * float(problem.xp.sum(problem.a)))
-        search.sinkhorn(warmup, stage_tol)
+        stage_tol = None if last else 1e-2 * float(problem.xp.sum(problem.a))
+        search.sinkhorn(warmup, tol if last else stage_tol)
         for _ in loop.stage(stage_tol, error=search.at.error):
             search.step()
             at = search.at
-            loop.report(at.error, state=state_of(search.problem, at.f, at.g, at.error), dual_value=at.dual, reg=eps)
+            loop.report(
+                at.error,
+                state=state_of(search.problem, at.f, at.g, at.error),
+                dual_value=at.dual,
+                reg=eps,
+                n_passes=search.passes,
+            )
             if search.failures >= 3:
                 break
         if search.failures >= 3 and last:
@@ -258,7 +264,8 @@ class _Search:
         one = xp.ones_like(at.c)
         inverse_a = xp.where(a > 0, 1 / xp.where(a > 0, a, xp.ones_like(a)), xp.zeros_like(a))
         product, squares = self._thinned_plan(min(self.drop, e), inverse_a)
-        D = at.c * (1 + min(1e-4, e * e))
+        # the shift also gives modes that are null to working precision a curvature, else they end the iteration
+        D = at.c * (1 + min(1e-4, max(e * e, 1e-12)))
         diagonal = xp.where(used, xp.maximum(D - squares, 1e-12 * at.c), one)
         x = _conjugate_gradients(
             lambda v: D * v - product(v),
@@ -283,9 +290,9 @@ class _Search:
         if P.nnz > 0.3 * n * m and isinstance(cost, DenseCost):
             return _dense_product(P.astype(xp.float32).toarray(), inverse_a)
         P = P.astype(xp.float64)
-        transposed = P.T.tocsr()
-        squares = P.multiply(P).T @ inverse_a
-        return lambda x: transposed @ (inverse_a * (P @ x)), squares
+        T = P.T
+        squares = type(T)((T.data**2, T.indices, T.indptr), shape=T.shape) @ inverse_a
+        return lambda x: T @ (inverse_a * (P @ x)), squares
 
 
 def _dense_product(P: Array, inverse_a: Array) -> tuple[Callable[[Array], Array], Array]:

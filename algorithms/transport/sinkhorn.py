@@ -9,7 +9,7 @@ from typing import Any
 from numcore.algorithms.transport._descent import Stage, descend, rounding_floor, schedule, tolerance
 from numcore.algorithms.transport._problem import Problem
 from numcore.algorithms.transport._result import SinkhornResult, finish
-from numcore.algorithms.transport.costs import DenseCost
+from numcore.algorithms.transport.costs import DenseCost, GridCost
 from numcore.algorithms.transport.newton import solve_newton
 from numcore.arrays import as_choice, as_count, as_number
 from numcore.results import Callback, Loop
@@ -76,7 +76,8 @@ def sinkhorn(
         Work on a cost of this precision; ``"float32"`` on a float64 cost iterates in float32 to an error of 1e-4 and
         finishes in float64.
     callback : callable, optional
-        ``callback(state)`` after each iteration, with ``n_iter, f, g, marginal_error, dual_value, reg``; True stops.
+        ``callback(state)`` after each iteration, with ``n_iter, f, g, marginal_error, dual_value, reg, n_passes``; True
+        stops.
     verbose : int
         1 shows a progress bar.
 
@@ -149,6 +150,7 @@ def sinkhorn(
         )
 
     tol = tolerance(problem, tol)
+    f, g = problem.start(init)
     loop = Loop(
         "sinkhorn",
         tol=tol,
@@ -157,12 +159,12 @@ def sinkhorn(
         verbose=verbose,
         floor=rounding_floor(problem, spread),
     )
-    f, g = problem.start(init)
     for stage in _stages(problem, spread, anneal, storage):
         f, g, r, c = descend(stage, f, g, loop, method, relaxation)
         if not loop.running:
             break
-    loop.finish()
+    small = problem.balanced and problem.eps < 0.01 * spread and not isinstance(problem.cost, GridCost)
+    loop.finish("At this regularisation sinkhorn_newton needs far fewer passes." if small else "")
     return finish(problem, f, g, r, c, method=method, n_passes=loop.n_iter, **loop.outcome)
 
 
