@@ -52,6 +52,14 @@ def soft_min_cloud(X, Y, metric, h, eps):
     return _soft_min(_cloud(X, Y, metric), (len(X), len(Y)), X.dtype, h, eps)
 
 
+def average(C, h, eps, V):
+    return _average((_rows(C),), C.shape, C.dtype, h, eps, V)
+
+
+def average_cloud(X, Y, metric, h, eps, V):
+    return _average(_cloud(X, Y, metric), (len(X), len(Y)), X.dtype, h, eps, V)
+
+
 def plan(C, u, h, eps):
     P = np.empty(C.shape, C.dtype)
     run_blocks(_plan_rows, *C.shape, _rows(C), u * LOG2_E, h * LOG2_E, LOG2_E / eps, P)
@@ -115,6 +123,13 @@ def _soft_min(geometry, shape, dtype, h, eps):
     return out
 
 
+def _average(geometry, shape, dtype, h, eps, V):
+    soft, means = np.empty(shape[0]), np.empty((shape[0], V.shape[1]), dtype)
+    G, columns = np.multiply(h, LOG2_E).astype(dtype), np.ascontiguousarray(V.T)
+    run_blocks(_average_rows, *shape, geometry, G, dtype.type(LOG2_E / eps), eps, columns, soft, means)
+    return soft, means
+
+
 def _plan_cost(geometry, shape, dtype, u, h, eps):
     sums = np.zeros(shape[0])
     buffers = np.empty((block_count(*shape), shape[1]), dtype)
@@ -175,10 +190,10 @@ def _distances(geometry, i, row):
 
 @njit(nogil=True, cache=True, fastmath=MATHS, forceinline=True)
 def _exponentials(c, F, G, s, e):
-    """``e_j = 2^(F + G_j - s c_j)``; returns their sum."""
-    total = e.dtype.type(0)
+    """``e_j = 2^(F + G_j - s c_j)`` for ``-F`` the greatest of the rest; returns their sum."""
+    total, zero = e.dtype.type(0), e.dtype.type(0)
     for j in range(c.size):
-        v = exp2(F + (G[j] - s * c[j]))
+        v = exp2(min(F + (G[j] - s * c[j]), zero))  # above 0 only by rounding, which at huge costs is huge
         e[j] = v
         total += v
     return total
@@ -270,6 +285,19 @@ def _soft_min_rows(start, stop, block, geometry, G, s, eps, out):
     for i in range(start, stop):
         F, total = _exact(_cost_row(geometry, i, row), G, s, e, lanes)
         out[i] = eps * LN_2 * (F - math.log2(total)) if total > 0 else np.inf
+
+
+@njit(nogil=True, cache=True, fastmath=MATHS)
+def _average_rows(start, stop, block, geometry, G, s, eps, columns, soft, means):
+    row, e, lanes = np.empty_like(G), np.empty_like(G), np.empty(64, G.dtype)
+    for i in range(start, stop):
+        F, total = _exact(_cost_row(geometry, i, row), G, s, e, lanes)
+        soft[i] = eps * LN_2 * (F - math.log2(total)) if total > 0 else np.inf
+        for k in range(columns.shape[0]):
+            v, product = columns[k], e.dtype.type(0)
+            for j in range(v.size):
+                product += e[j] * v[j]
+            means[i, k] = product / total if total > 0 else product
 
 
 @njit(nogil=True, cache=True, fastmath=MATHS)

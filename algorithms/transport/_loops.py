@@ -161,6 +161,38 @@ def soft_min_cloud(X: Array, Y: Array, metric: Metric, h: Array, eps: float) -> 
 
 
 @dispatchable
+def average(C: Array, h: Array, eps: float, V: Array) -> tuple[Array, Array]:
+    """Soft minima, and the means of the rows of V under the weights that attain them, ``softmax_j(h_j - C_ij / eps)``.
+
+    Parameters
+    ----------
+    C : (n, m) array
+        The cost.
+    h : (m,) array
+        The log weights of the columns.
+    eps : float
+        Regularisation.
+    V : (m, k) array
+        In the dtype of the cost.
+
+    Returns
+    -------
+    soft, means : (n,) float64 array, (n, k) array
+        The means are 0 for a row of forbidden pairs.
+    """
+    soft, E, sums = _row_sums(C, h, eps)
+    return soft, (E @ V) / sums[:, None]
+
+
+@dispatchable
+def average_cloud(X: Array, Y: Array, metric: Metric, h: Array, eps: float, V: Array) -> tuple[Array, Array]:
+    """:func:`average` over the cost of two point clouds, never stored."""
+    soft, means = zip(*(average(C, h, eps, V) for _, C in cost_blocks(X, Y, metric)), strict=True)
+    xp = array_namespace(X)
+    return xp.concat(soft), xp.concat(means)
+
+
+@dispatchable
 def plan(C: Array, u: Array, h: Array, eps: float) -> Array:
     """The plan ``exp(u_i + h_j - C_ij / eps)``, with ``u = log a + f / eps`` and ``h = log b + g / eps``.
 

@@ -92,19 +92,15 @@ class Cost:
 
     def apply(self, u: Array, h: Array, eps: float, V: Array) -> Array:
         """``P V`` for V of shape (m, k), a few rows of P at a time."""
-        V = self.xp.astype(V, self.dtype, copy=False)
-        return self.xp.concat([_loops.plan(C, u[s], h, eps) @ V for s, C in self.blocks()])
+        xp, V = self.xp, self.xp.astype(V, self.dtype, copy=False)
+        if V.shape[1] > FUSED_FEATURES:
+            return xp.concat([_loops.plan(C, u[s], h, eps) @ V for s, C in self.blocks()])
+        soft, means = self.means(h, eps, V)
+        return xp.astype(xp.exp(u - soft / eps), self.dtype)[:, None] * means
 
-    def average(self, h: Array, eps: float, V: Array) -> Array:
-        """Softmax-weighted means of the rows of V, one for each source: ``sum_j w_ij V_j``, ``w_i`` summing to 1."""
-        xp = self.xp
-        V = xp.astype(V, xp.float64, copy=False)
-        means = []
-        for block in _loops.row_blocks(*self.shape):
-            # far from all targets C / eps has few digits left: weights sum to 1 only when divided by their own sum
-            _, E, sums = _loops._row_sums(xp.astype(self.rows(block), xp.float64, copy=False), h, eps)
-            means.append((E @ V) / sums[:, None])
-        return xp.concat(means)
+    def means(self, h: Array, eps: float, V: Array) -> tuple[Array, Array]:
+        """Soft minima, and softmax-weighted means of the rows of V: see :func:`_loops.average`."""
+        raise NotImplementedError
 
     def range(self) -> tuple[float, float]:
         """Least and greatest finite entry."""
@@ -184,6 +180,9 @@ class DenseCost(Cost):
 
     def soft_min(self, h: Array, eps: float) -> Array:
         return _loops.soft_min(self.C, h, eps)
+
+    def means(self, h: Array, eps: float, V: Array) -> tuple[Array, Array]:
+        return _loops.average(self.C, h, eps, V)
 
     def plan(self, u: Array, h: Array, eps: float) -> Array:
         return _loops.plan(self.C, u, h, eps)
@@ -300,6 +299,10 @@ class PointCloudCost(Cost):
     def soft_min(self, h: Array, eps: float) -> Array:
         loop = _loops.soft_min_cloud if self._fused else _loops.soft_min_cloud.reference
         return loop(self.X, self.Y, self._metric, h, eps)
+
+    def means(self, h: Array, eps: float, V: Array) -> tuple[Array, Array]:
+        loop = _loops.average_cloud if self._fused else _loops.average_cloud.reference
+        return loop(self.X, self.Y, self._metric, h, eps, V)
 
     def plan_cost(self, u: Array, h: Array, eps: float) -> float:
         loop = _loops.plan_cost_cloud if self._fused else _loops.plan_cost_cloud.reference

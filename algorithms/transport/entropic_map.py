@@ -91,7 +91,7 @@ def _conditional(X: Array, Y: Array, log_weights: Array, problem: Problem) -> Ar
     cost, eps = PointCloudCost(X, Y, problem.cost.metric), problem.eps  # type: ignore[attr-defined]
     metric, xp = cost._metric, cost.xp
     if not isinstance(metric, Power) or metric.p in (1, 2):
-        return problem.cast(cost.average(log_weights, eps, Y))
+        return problem.cast(cost.means(log_weights, eps, Y)[1])
     v = cost.gradient(cost.soft_min(log_weights, eps) / eps, log_weights, eps)
     # grad h*(v) = |v|^(q - 2) v with 1/p + 1/q = 1, for h(z) = |z|^p / p
     length = xp.sqrt(xp.sum(v * v, axis=1))[:, None]

@@ -231,12 +231,16 @@ class SinkhornTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             return entropic_map(self.result_, X, direction=direction).astype(X.dtype, copy=False)
         problem, (f, g) = self.result_._problem, self.result_._potentials
         if direction == "forward":
-            weights, known, moved = problem.a, self.source_, self.cost_.average(problem.h(g), problem.eps, self.target_)
+            weights, known, moved = (
+                problem.a,
+                self.source_,
+                self.cost_.means(problem.h(g), problem.eps, self.target_)[1],
+            )
         else:
             weights, known, moved = (
                 problem.b,
                 self.target_,
-                self.cost_.T.average(problem.u(f), problem.eps, self.source_),
+                self.cost_.T.means(problem.u(f), problem.eps, self.source_)[1],
             )
         fitted = weights > 0  # a point without weight is as if it had been left out
         nearest = pairwise_distances_argmin(X, known[fitted])

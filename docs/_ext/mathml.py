@@ -26,7 +26,9 @@ def visit_block(translator, node):
     tex = node.astext()
     if r"\begin" not in tex and (r"\\" in tex or "&" in tex):
         tex = wrap_displaymath(tex, None, numbering=False)
-    translator.body.append(f'<div class="math">{convert(node, tex, as_block=True)}</div>\n')
+    # not of the class "math": themes lay that out for numbered formulas that a script has drawn
+    style = "margin-bottom: 1.15rem; overflow-x: auto"
+    translator.body.append(f'<div style="{style}">{convert(node, tex, as_block=True)}</div>\n')
     raise nodes.SkipNode
 
 
