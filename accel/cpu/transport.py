@@ -189,46 +189,43 @@ def _distances(geometry, i, row):
 
 
 @njit(nogil=True, cache=True, fastmath=MATHS, forceinline=True)
-def _exponentials(c, F, G, s, e):
-    """``e_j = 2^(F + G_j - s c_j)`` for ``-F`` the greatest of the rest; returns their sum."""
-    total, zero = e.dtype.type(0), e.dtype.type(0)
-    for j in range(c.size):
-        v = exp2(min(F + (G[j] - s * c[j]), zero))  # above 0 only by rounding, which at huge costs is huge
-        e[j] = v
-        total += v
-    return total
-
-
-@njit(nogil=True, cache=True, fastmath=MATHS, forceinline=True)
-def _greatest(c, G, s, lanes):
-    """``max_j G_j - s c_j``, by lanes: a single running maximum would not vectorise."""
+def _greatest(c, G, s, e, lanes):
+    """Set ``e_j = G_j - s c_j``; returns the greatest, by lanes: a single running maximum would not vectorise."""
     width = lanes.size
     lanes[:] = -np.inf
     whole = c.size - c.size % width
     for j in range(0, whole, width):
-        g, d = G[j : j + width], c[j : j + width]
+        g, d, x = G[j : j + width], c[j : j + width], e[j : j + width]
         for k in range(width):
             t = g[k] - s * d[k]
+            x[k] = t
             lanes[k] = t if t > lanes[k] else lanes[k]
     top = lanes.max()
     for j in range(whole, c.size):
-        top = max(top, G[j] - s * c[j])
+        e[j] = G[j] - s * c[j]
+        top = max(top, e[j])
     return top
 
 
 @njit(nogil=True, cache=True, fastmath=MATHS, forceinline=True)
 def _exact(c, G, s, e, lanes):
     """The exponentials of a row with the maximum taken out, as (F, sum); the sum is 0 if all pairs are forbidden."""
-    top = _greatest(c, G, s, lanes)
+    top, total = _greatest(c, G, s, e, lanes), e.dtype.type(0)
     if top == -np.inf:
         e[:] = 0
-        return e.dtype.type(0), e.dtype.type(0)
-    return -top, _exponentials(c, -top, G, s, e)
+        return total, total
+    # from the numbers compared, not formed again: far from all targets they are so large that another rounding of them
+    # would miss the maximum by more than floats can hold
+    for j in range(e.size):
+        v = exp2(e[j] - top)
+        e[j] = v
+        total += v
+    return -top, total
 
 
 @njit(nogil=True, cache=True, fastmath=MATHS, forceinline=True)
 def _exponentials_of_two(c, d, F, H, G, s, e, q):
-    """:func:`_exponentials` of two rows at once: two streams from memory, and G read once."""
+    """``2^(F + G_j - s c_j)``, and H, d alike, with their sums: two streams from memory at once, and G read once."""
     first = second = e.dtype.type(0)
     for j in range(G.size):
         v, w = exp2(F + (G[j] - s * c[j])), exp2(H + (G[j] - s * d[j]))

@@ -119,7 +119,7 @@ def sinkhorn_divergence(
     >>> import numpy as np
     >>> from numcore.algorithms.transport import sinkhorn_divergence
     >>> X = np.array([[0.0], [1.0]])
-    >>> round(sinkhorn_divergence(X, X + 2, reg=0.1).value, 6)
+    >>> round(sinkhorn_divergence(X, X + 2, reg=1.0).value, 6)
     4.0
     """
     if isinstance(marginal_reg, (tuple, list)):

