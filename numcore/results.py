@@ -212,7 +212,8 @@ class Loop:
             self._bar.close()
         if self.converged or self.stopped:
             return
-        why = self._failure or f"it used all {self.max_iter} iterations"
+        ended = f"it stopped after {self.n_iter}" if self.running else f"it used all {self.max_iter}"
+        why = self._failure or f"{ended} iterations"
         warnings.warn(
             f"{self.name} did not converge: {why} ({self.residual} {self.error:.3g}, tol {self.tol:.3g})."
             + (f" {advice}" if advice else ""),

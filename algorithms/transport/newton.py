@@ -19,6 +19,7 @@ from numcore.algorithms.transport._problem import Problem
 from numcore.algorithms.transport._result import SinkhornResult, finish
 from numcore.algorithms.transport.costs import DenseCost, GridCost
 from numcore.arrays import Array, array_namespace, as_choice, as_count, as_number, is_numpy
+from numcore.linalg import cg_iterations
 from numcore.results import Callback, Loop
 
 __all__ = ["sinkhorn_newton"]
@@ -267,14 +268,18 @@ class _Search:
         # the shift also gives modes that are null to working precision a curvature, else they end the iteration
         D = at.c * (1 + min(1e-4, max(e * e, 1e-12)))
         diagonal = xp.where(used, xp.maximum(D - squares, 1e-12 * at.c), one)
-        x = _conjugate_gradients(
+        rhs = xp.where(used, r - xp.mean(r), xp.zeros_like(r))
+        x, target = 0 * rhs, min(0.1, e**0.5) * float(rhs @ rhs) ** 0.5
+        for state in cg_iterations(
             lambda v: D * v - product(v),
-            xp.where(used, r - xp.mean(r), xp.zeros_like(r)),
-            diagonal,
-            at.c,
-            rtol=min(0.1, e**0.5),
-            max_iter=self.cg_max_iter,
-        )
+            rhs,
+            preconditioner=diagonal,
+            curvature_floor=1e-16 * at.c,  # there H is singular to working precision
+            targets=target,
+        ):
+            x = state.x
+            if state.n_iter == self.cg_max_iter:
+                break
         return xp.where(used, x - xp.sum(x) / xp.sum(xp.astype(used, xp.float64)), xp.zeros_like(x))
 
     def _thinned_plan(self, delta: float, inverse_a: Array) -> tuple[Callable[[Array], Array], Array]:
@@ -303,25 +308,3 @@ def _dense_product(P: Array, inverse_a: Array) -> tuple[Callable[[Array], Array]
         return xp.astype(xp.astype(y, P.dtype) @ P, xp.float64)
 
     return product, xp.astype(xp.astype(inverse_a, P.dtype) @ (P * P), xp.float64)
-
-
-def _conjugate_gradients(
-    product: Callable[[Array], Array], r: Array, diagonal: Array, c: Array, *, rtol: float, max_iter: int
-) -> Array:
-    """Preconditioned conjugate gradients from 0, stopping also where H is singular to working precision."""
-    x = 0 * r
-    z = r / diagonal
-    p, rho, target = z, float(r @ z), rtol * float(r @ r) ** 0.5
-    for _ in range(max_iter):
-        q = product(p)
-        curvature = float(p @ q)
-        if curvature <= 1e-16 * float(p @ (c * p)):
-            break
-        alpha = rho / curvature
-        x, r = x + alpha * p, r - alpha * q
-        if float(r @ r) ** 0.5 <= target:
-            break
-        z = r / diagonal
-        rho, previous = float(r @ z), rho
-        p = z + (rho / previous) * p
-    return x

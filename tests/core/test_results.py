@@ -140,10 +140,10 @@ class TestStages:
         assert run(loop, halving(0.1)) == 8
         assert loop.converged and not loop.running and loop.n_iter == 11
 
-    def test_a_stage_as_tight_as_the_loop_converges(self):
+    def test_a_stage_with_a_tolerance_of_its_own_is_not_the_last_however_tight(self):
         loop = Loop("method", tol=0.25, max_iter=100)
         run(loop, halving(), tol=0.01)
-        assert loop.converged and loop.error == 0.25
+        assert loop.error == 0.25 and loop.running and not loop.converged
 
     def test_a_stage_ends_at_its_own_limit_and_the_loop_goes_on(self):
         loop = Loop("method", tol=1e-3, max_iter=100)
