@@ -115,7 +115,7 @@ def _readable(x: Any, name: str) -> np.ndarray[Any, Any]:
         raise ValueError(f"{name} is not an array: {failure}") from None
     if x.dtype.kind not in "biufc":
         raise TypeError(f"{name} must be real numbers; got dtype {x.dtype}")
-    return x
+    return x if x.dtype.isnative else x.astype(x.dtype.newbyteorder("="))
 
 
 def _as_real(xp: Any, x: Array, name: str) -> Array:

@@ -6,7 +6,7 @@ the plan is ``P_ij = a_i b_j exp((f_i + g_j - C_ij) / eps)``. Vectors are float6
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -78,6 +78,13 @@ def sweep(
     f, r, c : (n,), (n,), (m,) float64 arrays
         The new potentials, and the row and column sums of the plan of (f, g).
     """
+    blocks = ((s, C[s, :]) for s in row_blocks(*C.shape))
+    return _accumulated(_sweep_block, blocks, guess, base, h, a, eps, power)
+
+
+def _sweep_block(
+    C: Array, guess: Array, base: Array, h: Array, a: Array, eps: float, power: float
+) -> tuple[Array, Array, Array]:
     xp = array_namespace(C)
     soft, E, sums = _row_sums(C, h, eps)
     soft = xp.where(soft == xp.inf, xp.zeros_like(soft), soft)  # a row of forbidden pairs: r is 0 whatever f
@@ -87,19 +94,33 @@ def sweep(
     return f, r * xp.astype(xp.any(E > 0, axis=1), xp.float64), xp.astype(c, xp.float64)
 
 
+def _accumulated(
+    step: Callable[..., tuple[Array, Array, Array]],
+    blocks: Iterable[tuple[slice, Array]],
+    guess: Array,
+    base: Array,
+    h: Array,
+    a: Array,
+    eps: float,
+    power: float,
+) -> tuple[Array, Array, Array]:
+    """A sweep a few rows at a time: row results end to end, column sums added up."""
+    xp = array_namespace(h)
+    f, r, c = [], [], xp.zeros_like(h)
+    for s, C in blocks:
+        f_s, r_s, c_s = step(C, guess[s], base[s], h, a[s], eps, power)
+        f.append(f_s)
+        r.append(r_s)
+        c = c + c_s
+    return xp.concat(f), xp.concat(r), c
+
+
 @dispatchable
 def sweep_cloud(
     X: Array, Y: Array, metric: Metric, guess: Array, base: Array, h: Array, a: Array, eps: float, power: float
 ) -> tuple[Array, Array, Array]:
     """:func:`sweep` over the cost of two point clouds (n, d), (m, d), formed a few rows at a time and never stored."""
-    xp = array_namespace(X)
-    f, r, c = [], [], xp.zeros_like(h)
-    for s, C in cost_blocks(X, Y, metric):
-        f_s, r_s, c_s = sweep(C, guess[s], base[s], h, a[s], eps, power)
-        f.append(f_s)
-        r.append(r_s)
-        c = c + c_s
-    return xp.concat(f), xp.concat(r), c
+    return _accumulated(sweep, cost_blocks(X, Y, metric), guess, base, h, a, eps, power)
 
 
 @dispatchable
@@ -151,7 +172,7 @@ def soft_min(C: Array, h: Array, eps: float) -> Array:
     """
     if h.ndim == 2:
         return array_namespace(C).stack([soft_min(C, h[k, :], eps) for k in range(h.shape[0])])
-    return _row_sums(C, h, eps)[0]
+    return array_namespace(C).concat([_row_sums(C[s, :], h, eps)[0] for s in row_blocks(*C.shape)])
 
 
 @dispatchable

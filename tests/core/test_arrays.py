@@ -264,3 +264,8 @@ class TestRng:
     def test_what_is_no_seed_is_refused(self, rng):
         with pytest.raises((TypeError, ValueError)):
             as_rng(rng)
+
+
+def test_as_floating_brings_foreign_byte_order_to_the_machine():
+    x = as_floating(np.array([1.5, -2.0], dtype=">f8"), "x")
+    assert x.dtype == np.float64 and x.dtype.isnative and x.tolist() == [1.5, -2.0]

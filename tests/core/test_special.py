@@ -82,7 +82,9 @@ def test_both_agree_with_scipy_in_higher_precision(x, backend):
     with np.errstate(invalid="ignore", divide="ignore"):
         weights, logarithm = exactly(scipy.special.softmax, x), exactly(scipy.special.logsumexp, x)
     np.testing.assert_allclose(softmax(x), np.where(some[:, None], weights, 0), rtol=1e-5, atol=8 * EPS[x.dtype])
-    np.testing.assert_allclose(logsumexp(x), logarithm, rtol=4 * EPS[x.dtype], atol=4 * EPS[x.dtype])
+    # NumPy adds in eight lanes, and equal terms round the same way at each addition
+    atol = (4 + x.shape[1] / 8) * EPS[x.dtype]
+    np.testing.assert_allclose(logsumexp(x), logarithm, rtol=4 * EPS[x.dtype], atol=atol)
 
 
 @pytest.mark.parametrize("shape", [(2000, 3), (2000, 10), (1000, 100), (20, 10_000), (1, 300_000)])
