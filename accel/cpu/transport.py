@@ -23,6 +23,26 @@ MATHS = {"contract", "reassoc", "nsz"}  # never nnan or ninf: -inf logs and +inf
 CODES = {"sqeuclidean": 0, "euclidean": 1, "manhattan": 2}
 
 
+def survey(C):
+    n, m = C.shape
+    minima, rows = np.empty(n, C.dtype), np.empty((n, 3))
+    run_blocks(_survey_rows, n, m, _rows(C), minima, rows)
+    return minima, float(rows[:, 0].max()), int(rows[:, 1].sum()), int(rows[:, 2].sum())
+
+
+def column_minima(C, f):
+    n, m = C.shape
+    minima = np.full((block_count(n, m), m), np.inf, C.dtype)
+    run_blocks(_column_minima_rows, n, m, _rows(C), f.astype(C.dtype), minima)
+    return minima.min(axis=0)
+
+
+def reduced(C, f, g, eps):
+    R = np.empty(C.shape, C.dtype)
+    run_blocks(_reduced_rows, *C.shape, _rows(C), f, g, 1 / eps, R)
+    return R
+
+
 def sweep(C, guess, base, h, a, eps, power):
     return _sweep((_rows(C),), C.shape, C.dtype, guess, base, h, a, eps, power)
 
@@ -233,6 +253,61 @@ def _exponentials_of_two(c, d, F, H, G, s, e, q):
         first += v
         second += w
     return first, second
+
+
+@njit(nogil=True, cache=True, fastmath=MATHS)
+def _survey_rows(start, stop, block, C, minima, rows):
+    lanes, zero = np.empty((2, 64), C.dtype), C.dtype.type(0)
+    for i in range(start, stop):
+        c, low, high = C[i], lanes[0], lanes[1]
+        low[:], high[:] = np.inf, -np.inf
+        spoilt = zero
+        whole = c.size - c.size % 64
+        for j in range(0, whole, 64):
+            d = c[j : j + 64]
+            for k in range(64):
+                low[k] = d[k] if d[k] < low[k] else low[k]
+                high[k] = d[k] if d[k] > high[k] else high[k]
+                spoilt += zero * d[k]  # nan for whatever is not finite
+        for j in range(whole, c.size):
+            low[0] = c[j] if c[j] < low[0] else low[0]
+            high[0] = c[j] if c[j] > high[0] else high[0]
+            spoilt += zero * c[j]
+        minima[i], rows[i, 0], rows[i, 1], rows[i, 2] = low.min(), high.max(), 0, 0
+        if spoilt != 0:
+            rows[i, 0], rows[i, 1], rows[i, 2] = _count_spoilt(c)
+
+
+@njit(nogil=True, cache=True, fastmath=MATHS)
+def _count_spoilt(c):
+    """The greatest finite entry, and how many are +inf, and nan or -inf."""
+    high, forbidden, refused = -np.inf, 0, 0
+    for v in c:
+        if v == np.inf:
+            forbidden += 1
+        elif v > -np.inf:
+            high = max(high, v)
+        else:
+            refused += 1
+    return high, forbidden, refused
+
+
+@njit(nogil=True, cache=True, fastmath=MATHS)
+def _column_minima_rows(start, stop, block, C, f, minima):
+    least = minima[block]
+    for i in range(start, stop):
+        c, own = C[i], f[i]
+        for j in range(c.size):
+            d = c[j] - own
+            least[j] = d if d < least[j] else least[j]
+
+
+@njit(nogil=True, cache=True, fastmath=MATHS)
+def _reduced_rows(start, stop, block, C, f, g, scale, R):
+    for i in range(start, stop):
+        c, own, r = C[i], f[i], R[i]
+        for j in range(c.size):
+            r[j] = ((c[j] - own) - g[j]) * scale
 
 
 @njit(nogil=True, cache=True, fastmath=MATHS)

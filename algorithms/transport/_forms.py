@@ -18,14 +18,8 @@ class ReducedCost:
     limit = 12.0
 
     def __init__(self, cost: DenseCost, f: Array, g: Array, eps: float) -> None:
-        xp = cost.xp
         self.f, self.g, self.eps = f, g, eps
-        self.R = xp.concat(
-            [
-                xp.astype((xp.astype(cost.C[s, :], xp.float64) - f[s][:, None] - g[None, :]) / eps, xp.float32)
-                for s in _loops.row_blocks(*cost.shape)
-            ]
-        )
+        self.R = _loops.reduced(cost.C, f, g, eps)
 
     def sweep(
         self, guess: Array, base: Array, h: Array, a: Array, eps: float, power: float

@@ -48,6 +48,54 @@ def _row_sums(C: Array, h: Array, eps: float) -> tuple[Array, Array, Array]:
 
 
 @dispatchable
+def survey(C: Array) -> tuple[Array, float, int, int]:
+    """What a cost must be asked before it is used, in one read.
+
+    Parameters
+    ----------
+    C : (n, m) array
+        Unchecked.
+
+    Returns
+    -------
+    minima : (n,) array
+        Row minima, in the dtype of the cost.
+    greatest : float
+        The greatest finite entry; -inf if there is none.
+    n_forbidden, n_refused : int
+        How many entries are +inf, and how many nan or -inf.
+    """
+    xp = array_namespace(C)
+    minima, greatest, forbidden, refused = [], [-xp.inf], 0, 0
+    for s in row_blocks(*C.shape):
+        finite = xp.isfinite(C[s, :])
+        infinite = int(xp.count_nonzero(C[s, :] == xp.inf))
+        forbidden += infinite
+        refused += int(xp.count_nonzero(~finite)) - infinite
+        minima.append(xp.min(C[s, :], axis=1))
+        greatest.append(float(xp.max(xp.where(finite, C[s, :], xp.full_like(C[s, :], -xp.inf)))))
+    return xp.concat(minima), max(greatest), forbidden, refused
+
+
+@dispatchable
+def column_minima(C: Array, f: Array) -> Array:
+    """``min_i C_ij - f_i`` for every column j, in the dtype of the cost."""
+    xp = array_namespace(C)
+    g = xp.full_like(C[0, :], xp.inf)
+    for s in row_blocks(*C.shape):
+        g = xp.minimum(g, xp.min(C[s, :] - f[s][:, None], axis=0))
+    return g
+
+
+@dispatchable
+def reduced(C: Array, f: Array, g: Array, eps: float) -> Array:
+    """``(C_ij - f_i - g_j) / eps`` in the dtype of the cost, the differences taken in float64."""
+    xp = array_namespace(C)
+    blocks = (xp.astype(C[s, :], xp.float64) - f[s][:, None] - g[None, :] for s in row_blocks(*C.shape))
+    return xp.concat([xp.astype(block / eps, C.dtype) for block in blocks])
+
+
+@dispatchable
 def sweep(
     C: Array, guess: Array, base: Array, h: Array, a: Array, eps: float, power: float
 ) -> tuple[Array, Array, Array]:
@@ -230,6 +278,10 @@ def plan(C: Array, u: Array, h: Array, eps: float) -> Array:
 @dispatchable
 def plan_cost(C: Array, u: Array, h: Array, eps: float) -> float:
     """``<P, C>`` of the plan of :func:`plan`, forbidden pairs counting nothing."""
+    return sum(_plan_cost_block(C[s, :], u[s], h, eps) for s in row_blocks(*C.shape))
+
+
+def _plan_cost_block(C: Array, u: Array, h: Array, eps: float) -> float:
     xp = array_namespace(C)
     P = plan(C, u, h, eps)
     return float(xp.sum(xp.astype(P * xp.where(P > 0, C, xp.zeros_like(C)), xp.float64)))

@@ -145,18 +145,25 @@ class DenseCost(Cost):
         return self.C
 
     @cached_property
+    def _survey(self) -> tuple[Array, float, int, int]:
+        return _loops.survey(self.C)
+
+    @property
     def finite(self) -> bool:
         """Whether no pair is forbidden."""
-        return bool(self.xp.isfinite(self.xp.sum(self.C))) or bool(self.xp.all(self.xp.isfinite(self.C)))
-
-    @cached_property
-    def _range(self) -> tuple[float, float]:
-        if self.finite:
-            return float(self.xp.min(self.C)), float(self.xp.max(self.C))
-        return super().range()
+        return self._survey[2] == 0
 
     def range(self) -> tuple[float, float]:
-        return self._range
+        lows, high, _, _ = self._survey
+        low = float(self.xp.min(lows))
+        return (low, high) if low <= high else (0.0, 0.0)
+
+    def check(self) -> DenseCost:
+        """The cost itself, if it is free of nan and -inf."""
+        refused = self._survey[3]
+        if refused:
+            raise ValueError(f"cost must be free of nan and -inf; {refused} of its {self.C.size} entries are not")
+        return self
 
     def mean(self, a: Array, b: Array) -> float:
         if not self.finite or self.dtype != self.xp.float64:
@@ -198,11 +205,9 @@ class DenseCost(Cost):
 
     def minima(self) -> tuple[Array, Array]:
         """Row minima f, and column minima g of what is left: ``f (+) g <= C``, with equality once a column."""
-        f = self.xp.min(self.C, axis=1)
+        f = self._survey[0]
         f = self.xp.where(self.xp.isfinite(f), f, self.xp.zeros_like(f))
-        g = self.C[0, :] - f[0]
-        for rows in _loops.row_blocks(*self.shape):
-            g = self.xp.minimum(g, self.xp.min(self.C[rows, :] - f[rows][:, None], axis=0))
+        g = _loops.column_minima(self.C, f)
         g = self.xp.where(self.xp.isfinite(g), g, self.xp.zeros_like(g))
         return self.xp.astype(f, self.xp.float64), self.xp.astype(g, self.xp.float64)
 
@@ -487,10 +492,10 @@ def as_cost(cost: Any) -> Cost:
     """`cost` itself, or an (n, m) array checked and wrapped."""
     if isinstance(cost, Cost):
         return cost
-    C = as_floating(cost, "cost", ndim=2, infinite="positive")
+    C = as_floating(cost, "cost", ndim=2, infinite="unchecked")  # the survey will see
     if 0 in C.shape:
         raise ValueError(f"cost must not be empty; got shape {tuple(C.shape)}")
-    return DenseCost(C)
+    return DenseCost(C).check()
 
 
 def _points(X: Any, name: str, like: Array | None = None) -> Array:

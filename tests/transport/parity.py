@@ -14,6 +14,9 @@ METRICS = ("sqeuclidean", "euclidean", "manhattan")
 # product and two sums go into each; entries of a plan have no sum that would average it
 EXPONENT = {"float32": 4e-5, "float64": 1e-13}
 PASSES = (
+    "survey",
+    "column_minima",
+    "reduced",
     "sweep",
     "sweep_cloud",
     "sweep_batch",
@@ -93,6 +96,26 @@ def updates(rng, f, a, h, eps):
     yield f, zeros, h, a, eps, 0.7
     yield f + 1e4 * eps, zeros, h, a, eps, 1.0
     yield f - 1e4 * eps, zeros, h, a, eps, 1.0
+
+
+def surveys(rng, dtype):
+    """All costs, one of them with entries that are refused."""
+    spoilt = rng.random((70, 90)).astype(dtype)
+    spoilt[3, 5], spoilt[3, 89], spoilt[60, 0] = np.nan, -np.inf, np.inf
+    minima_known = [(C,) for C, *_ in problems(rng, dtype)]
+    return [*minima_known, (np.where(np.isnan(spoilt), -np.inf, spoilt),)]
+
+
+def column_minima(rng, dtype):
+    return [(C, np.where(np.isfinite(C.min(axis=1)), C.min(axis=1), 0)) for C, *_ in problems(rng, dtype)]
+
+
+def reductions(rng, dtype):
+    """Around potentials below the costs, so that no difference cancels to rounding."""
+    return [
+        (C, -np.where(np.isfinite(C[:, 0]), C[:, 0], 0.0).astype(float), np.full(C.shape[1], -eps), eps)
+        for C, _, _, eps in [(np.where(np.isfinite(C), abs(C), C), a, b, eps) for C, a, b, eps in problems(rng, dtype)]
+    ]
 
 
 def sweeps(rng, dtype):
@@ -209,6 +232,9 @@ def kernel_sweeps(rng, dtype):
 
 
 CASES = {
+    "survey": surveys,
+    "column_minima": column_minima,
+    "reduced": reductions,
     "sweep": sweeps,
     "sweep_cloud": cloud_sweeps,
     "sweep_batch": batches,
