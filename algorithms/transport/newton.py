@@ -163,7 +163,7 @@ def solve_newton(
         last = eps == stages[-1]
         search.enter(eps)
         stage_tol = None if last else 1e-2 * float(problem.xp.sum(problem.a))
-        search.sinkhorn(warmup, tol if last else stage_tol)
+        search.sinkhorn(warmup, tol if stage_tol is None else stage_tol)
         for _ in loop.stage(stage_tol, error=search.at.error):
             search.step()
             at = search.at

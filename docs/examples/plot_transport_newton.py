@@ -67,32 +67,14 @@ results = {eps: solve(eps) for eps in epsilons}
 # The error, pass by pass
 # -----------------------
 # An iteration of Sinkhorn is one pass. A Newton step takes several: one to thin the plan to the entries that its linear
-# system needs, one for each trial of the line search, and a few plain iterations at the head of each stage. To see
-# where its steps end, we let it run again and stop it after each. Lines show the lowest error so far, since the
-# over-relaxed one rises wherever a new factor is tried.
-
-
-def passes(result, eps):
-    """The passes done at the end of each iteration."""
-    if result.method != "newton":
-        return np.arange(1, result.n_iter + 1)
-    counts = []
-    for k in range(1, result.n_iter + 1):
-        stopped = sinkhorn_newton(
-            cost,
-            reg=eps,
-            tol=TOL,
-            callback=lambda state, k=k: state.n_iter == k,
-        )
-        counts.append(stopped.n_passes)
-    return counts
+# system needs, one for each trial of the line search, and a few plain iterations at the head of each stage. Lines show
+# the lowest error so far, since the over-relaxed one rises wherever a new factor is tried.
 
 
 def panel(axes, eps):
     """Lowest error so far against passes, at one eps."""
     for name, result in results[eps].items():
-        x = np.asarray(passes(result, eps))
-        error = result.history["error"]
+        x, error = result.history["n_passes"], result.history["error"]
         final = result.history["reg"] == result.reg
         style = STYLES[name] | {"markersize": 3}
         if name != "Newton":
