@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 from numcore.dispatch import backend, get_backend, set_backend, show_config
 
 if TYPE_CHECKING:
-    from numcore import arrays, dispatch, fixed_point, linalg, mirror, prox, results, special
+    from numcore import arrays, autodiff, dispatch, fixed_point, linalg, mirror, prox, results, special
     from numcore.persistence import load, save
 
 __all__ = [
     "arrays",
+    "autodiff",
     "backend",
     "dispatch",
     "fixed_point",
@@ -29,7 +30,7 @@ __all__ = [
 ]
 __version__ = "0.1.0"
 
-_submodules = {"algorithms", "arrays", "fixed_point", "linalg", "mirror", "prox", "results", "special"}
+_submodules = {"algorithms", "arrays", "autodiff", "fixed_point", "linalg", "mirror", "prox", "results", "special"}
 _functions = {"load": "persistence", "save": "persistence"}
 
 

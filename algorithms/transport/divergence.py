@@ -133,7 +133,13 @@ def sinkhorn_divergence(
         for points, weights in ((cost.X, problem.a), (cost.Y, problem.b))
     ]
     init = (sides[0].f, sides[1].f) if _equal_measures(problem) else None
-    options: dict[str, Any] = {"reg_scale": reg_scale, "marginal_reg": marginal_reg, "init": init, "tol": tol, "max_iter": max_iter}
+    options: dict[str, Any] = {
+        "reg_scale": reg_scale,
+        "marginal_reg": marginal_reg,
+        "init": init,
+        "tol": tol,
+        "max_iter": max_iter,
+    }
     ab = sinkhorn(cost, a, b, reg=reg, **options)
     mass = [float(problem.xp.sum(weights)) for weights in (problem.a, problem.b)]
     value = ab.value - (sides[0].value + sides[1].value) / 2
