@@ -574,8 +574,7 @@ class NegativeEntropy(MirrorMap):
     References
     ----------
     .. [1] J. Kivinen, M. K. Warmuth, "Exponentiated gradient versus gradient descent for linear predictors", Inf.
-    Comput.
-       132(1), 1997.
+       Comput. 132(1), 1997.
 
     Examples
     --------
@@ -856,8 +855,7 @@ class Mahalanobis(MirrorMap):
     References
     ----------
     .. [1] E. Hazan, A. Agarwal, S. Kale, "Logarithmic regret algorithms for online convex optimization", Machine
-    Learning
-       69, 2007.
+       Learning 69, 2007.
 
     Examples
     --------

@@ -75,10 +75,9 @@ def state_of(problem: Problem, f: Array, g: Array, error: float) -> Callable[[],
 class _Pace:
     """The over-relaxation factor: as given, or tuned to the linear rate r of the error, ``2 / (1 + sqrt(1 - r))``."""
 
-    trial, window = 20, 5
+    trial, window, cap = 20, 5, 1.9
 
     def __init__(self, relaxation: str | float) -> None:
-        self.cap = 1.9
         self.auto = relaxation == "auto"
         self.omega = 1.0 if self.auto else float(relaxation)
         self._errors: list[float] = []
@@ -98,8 +97,8 @@ class _Pace:
         ratios = [new / old for old, new in zip(self._errors[-6:-1], self._errors[-5:], strict=False)]
         fell = dual < self._dual - 1e-12 * abs(self._dual)
         self._dual = dual
+        # a step back costs a few iterations, and trying again soon pays: waiting longer or being meek was slower
         if self.omega > 1 and (fell or (len(ratios) == self.window and min(ratios) > 1)):
-            self.cap = (1 + self.omega) / 2  # it was too bold
             self.omega, self._errors = 1.0, []
         elif self.omega == 1 and len(self._errors) >= self.trial:
             rate = float(np.median(ratios))

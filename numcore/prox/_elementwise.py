@@ -484,8 +484,7 @@ def log_sum(
     References
     ----------
     .. [1] A. Prater-Bennette, L. Shen, E. E. Tripp, "The Proximity Operator of the Log-Sum Penalty", J. Sci. Comput.
-    93,
-       2022.
+       93, 2022.
 
     Examples
     --------

@@ -29,7 +29,7 @@ __all__ = [
 def project_simplex(v: Any, radius: Any = 1.0, *, out: Array | None = None) -> Array:
     r"""Project on the simplex ``{x >= 0, sum x = radius}``.
 
-    .. math:: x_i = \max(v_i - \theta, 0), \qquad \theta = \Big(\sum_{i \le k} u_i - radius\Big) / k
+    .. math:: x_i = \max(v_i - \theta, 0), \qquad \theta = (\sum_{i \le k} u_i - radius) / k
 
     with u the entries of v in descending order and k the largest for which ``u_k > theta``.
 
@@ -273,8 +273,7 @@ def project_top_k(v: Any, k: int, *, out: Array | None = None) -> Array:
     References
     ----------
     .. [1] T. Blumensath, M. E. Davies, "Iterative hard thresholding for compressed sensing", Appl. Comput. Harmon.
-    Anal.
-       27(3), 2009.
+       Anal. 27(3), 2009.
 
     Examples
     --------

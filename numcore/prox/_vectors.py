@@ -296,7 +296,7 @@ def tv1d(v: Any, t: Any, *, out: Array | None = None) -> Array:
     References
     ----------
     .. [1] L. Condat, "A Direct Algorithm for 1D Total Variation Denoising", IEEE Signal Processing Letters 20(11),
-    2013.
+       2013.
 
     Examples
     --------
