@@ -188,7 +188,7 @@ class Loop:
         elif self.error < self.gain * self._best:
             self._best, self._best_at = self.error, self.n_iter
         elif self.n_iter - self._best_at >= self.patience and self.error > self.tol:
-            rounding = self.tol < self.floor and self.error <= 100 * self.floor  # farther away it is merely slow
+            rounding = self.tol < self.floor and self.error <= 5 * self.floor  # farther away it is merely slow
             if rounding or self.stall:
                 self._failure = f"the {self.residual} stalls at {self.error:.2g}"
             if rounding:

@@ -75,7 +75,7 @@ class Power(Metric):
         xp = array_namespace(X)
         if self.p != 2:
             squares = _squared_distances(X, Y)(slice(None))
-            apart = squares > 0
+            apart = (squares > 0) & (P > 0)
             P = xp.where(apart, P * xp.where(apart, squares, xp.ones_like(squares)) ** (self.p / 2 - 1), 0 * P)
         return self.scale * self.p * (xp.sum(P, axis=1)[:, None] * X - P @ Y)
 
@@ -144,7 +144,10 @@ class Custom(Metric):
 
     def pairwise(self, X: Array, Y: Array) -> Array:
         xp = array_namespace(X)
-        C = xp.astype(xp.asarray(self.function(X, Y)), X.dtype, copy=False)
+        C = xp.asarray(self.function(X, Y))
+        if not xp.isdtype(C.dtype, ("bool", "integral", "real floating")):
+            raise TypeError(f"metric must return real costs; got dtype {C.dtype}")
+        C = xp.astype(C, X.dtype, copy=False)
         if C.shape != (X.shape[0], Y.shape[0]):
             raise ValueError(f"metric must return shape {(X.shape[0], Y.shape[0])}; got {tuple(C.shape)}")
         if bool(xp.any(xp.isnan(C) | (C == -xp.inf))):

@@ -248,7 +248,9 @@ class _SharedKernel:
         xp, K = self.xp, self.K
         x = xp.exp(h - self.g / eps)
         q = xp.astype(xp.astype(x, K.dtype) @ K.T, xp.float64)
-        w = a * xp.exp((base + (power - 1) * self.f) / eps)
+        some = q > 0  # a row of forbidden pairs has no sum, and no mass
+        q = xp.where(some, q, xp.ones_like(q))
+        w = xp.where(some, a * xp.exp((base + (power - 1) * self.f) / eps), xp.zeros_like(a))
         s = xp.astype(xp.astype(w * q**-power, K.dtype) @ K, xp.float64)
         return base + power * (self.f - eps * xp.log(q)), w * q ** (1 - power), x * s
 

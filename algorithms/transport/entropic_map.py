@@ -11,6 +11,7 @@ from numcore.algorithms.transport._result import SinkhornResult
 from numcore.algorithms.transport.costs import PointCloudCost
 from numcore.algorithms.transport.divergence import symmetric_potential
 from numcore.arrays import Array, as_choice, as_floating
+from numcore.special import softmax
 
 __all__ = ["entropic_map"]
 
@@ -65,7 +66,9 @@ def entropic_map(result: SinkhornResult, X: Any, *, direction: str = "forward", 
     """
     as_choice(direction, "direction", ("forward", "inverse"))
     problem = getattr(result, "_problem", None)
-    if problem is None or not isinstance(problem.cost, PointCloudCost):
+    if problem is None:
+        raise TypeError(f"result must be a SinkhornResult; got {type(result).__name__}")
+    if not isinstance(problem.cost, PointCloudCost):
         raise ValueError("result must be a SinkhornResult from a PointCloudCost, which knows the points")
     cost, (f, g) = problem.cost, result._potentials
     X = as_floating(X, "X", ndim=2, like=cost.X, dtype=cost.dtype)
@@ -92,7 +95,8 @@ def _conditional(X: Array, Y: Array, log_weights: Array, problem: Problem) -> Ar
     metric, xp = cost._metric, cost.xp
     if not isinstance(metric, Power) or metric.p in (1, 2):
         return problem.cast(cost.means(log_weights, eps, Y)[1])
-    v = cost.gradient(cost.soft_min(log_weights, eps) / eps, log_weights, eps)
+    weights = ((s, softmax(problem.cast(log_weights)[None, :] - C / eps)) for s, C in cost.blocks())
+    v = xp.concat([metric.gradient(X[s, :], Y, w) for s, w in weights])
     # grad h*(v) = |v|^(q - 2) v with 1/p + 1/q = 1, for h(z) = |z|^p / p
     length = xp.sqrt(xp.sum(v * v, axis=1))[:, None]
     moving = length > 0

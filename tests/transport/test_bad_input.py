@@ -399,3 +399,9 @@ class TestSurvived:
 
     def test_lists_and_nested_tuples(self):
         assert sinkhorn([[0, 1], (1, 0)], [0.5, 0.5], (0.5, 0.5), reg=1).converged
+
+
+def test_a_metric_that_returns_complex_costs_is_refused():
+    X = np.zeros((2, 1))
+    with pytest.raises(TypeError, match="metric"):
+        sinkhorn(PointCloudCost(X, X, lambda A, B: np.zeros((len(A), len(B)), complex)), reg=0.1)

@@ -217,3 +217,14 @@ def test_a_batch_needs_an_axis_of_problems(rng):
 def test_a_bad_init_is_refused_by_name(batch, init):
     with pytest.raises((ValueError, TypeError), match="init"):
         sinkhorn_batch(*batch, reg=0.1, init=init)
+
+
+def test_a_forbidden_row_or_column_without_weight_is_left_out_in_the_shared_kernel_too(rng):
+    C = rng.random((5, 6))
+    C[4], C[:, 2] = np.inf, np.inf
+    a, b = np.array([0.25] * 4 + [0.0]), np.full(6, 0.2)
+    b[2] = 0
+    batch = sinkhorn_batch(C, np.stack([a, a]), b, reg=0.1)
+    assert batch.method == "kernel" and batch.converged.all()
+    assert np.isfinite(batch.f).all() and np.isfinite(batch.g).all()
+    assert_allclose(batch.value, sinkhorn(C, a, b, reg=0.1).value, rtol=1e-9)

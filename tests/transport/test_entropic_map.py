@@ -139,7 +139,18 @@ def test_bad_input_is_refused_by_name(result, X, options, message):
         entropic_map(result, X, **options)
 
 
-@pytest.mark.parametrize("wrong", ["stored", "nothing"])
-def test_a_result_without_points_is_refused(clouds, wrong):
+def test_a_result_without_points_is_refused(clouds):
     with pytest.raises(ValueError, match="result must be .* PointCloudCost"):
-        entropic_map(sinkhorn(clouds.C, reg=0.1) if wrong == "stored" else None, clouds.X)
+        entropic_map(sinkhorn(clouds.C, reg=0.1), clouds.X)
+
+
+def test_what_is_not_a_result_is_a_type_error():
+    with pytest.raises(TypeError, match="result"):
+        entropic_map(3, [[0.0]])
+
+
+@pytest.mark.parametrize("p", [1.5, 3.0])
+def test_the_map_of_a_power_cost_is_finite_however_far(rng, p):
+    X, Y = rng.normal(size=(9, 2)), rng.normal(size=(11, 2))
+    result = sinkhorn(PointCloudCost(X, Y, ("power", p)), reg=0.3)
+    assert np.isfinite(entropic_map(result, [[-1e8, 3.0], [1e15, 0.0], [1e30, 0.0]])).all()
