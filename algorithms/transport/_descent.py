@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from numcore.algorithms.transport.costs import DenseCost
 from numcore.arrays import Array, as_number
 from numcore.results import Loop
 
-__all__ = ["Stage", "absorbed", "descend", "rounding_floor", "schedule", "state_of", "tolerance"]
+__all__ = ["Stage", "absorbed", "descend", "precise", "rounding_floor", "schedule", "state_of", "tolerance"]
 
 
 @dataclass(frozen=True)
@@ -129,3 +129,18 @@ def rounding_floor(problem: Problem, spread: float) -> float:
     single = problem.cost.dtype == problem.xp.float32
     size = 30.0 if single and isinstance(problem.cost, DenseCost) else spread / problem.eps
     return 4 * (2.0**-24 if single else 2.0**-53) * max(1.0, size) * float(problem.xp.sum(problem.a))
+
+
+def precise(problem: Problem, tol: float, spread: float) -> Problem:
+    """The problem in float64, if its float32 costs are formed on the fly and would leave more than `tol`; else itself.
+
+    Their exponents carry rounding errors of C / eps ulps, which the sweeps themselves do not see. A `tol` that even
+    stored float32 costs cannot keep is left to fail.
+    """
+    cost, xp = problem.cost, problem.xp
+    if cost.dtype == xp.float64 or isinstance(cost, DenseCost):
+        return problem
+    least = 4 * 2.0**-24 * 30.0 * float(xp.sum(problem.a))
+    if tol < least or rounding_floor(problem, spread) <= tol:
+        return problem
+    return replace(problem, cost=cost.astype(xp.float64))

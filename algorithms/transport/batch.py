@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from numcore.algorithms.transport import _loops
-from numcore.algorithms.transport._descent import tolerance
+from numcore.algorithms.transport._descent import precise, tolerance
 from numcore.algorithms.transport._problem import Problem
 from numcore.algorithms.transport._result import SinkhornResult, finish
 from numcore.algorithms.transport.costs import Cost, DenseCost, as_cost
@@ -129,7 +129,8 @@ def sinkhorn_batch(
     problems = _problems(cost, a, b, reg, reg_scale, marginal_reg)
     tol = tolerance(problems[0], tol)
     loop = Loop("sinkhorn_batch", tol=tol, max_iter=max_iter)
-    stack, index = _stacked(problems), list(range(len(problems)))
+    stack = _stacked([precise(problem, tol, problem.cost.spread()) for problem in problems])
+    index = list(range(len(problems)))
     method, done = stack.cost.method, {}
     f, g = _start(problems, init)
     for _ in loop.stage():

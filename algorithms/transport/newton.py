@@ -10,6 +10,7 @@ from numcore.algorithms.transport._descent import (
     Stage,
     absorbed,
     descend,
+    precise,
     rounding_floor,
     schedule,
     state_of,
@@ -17,7 +18,7 @@ from numcore.algorithms.transport._descent import (
 )
 from numcore.algorithms.transport._problem import Problem
 from numcore.algorithms.transport._result import SinkhornResult, finish
-from numcore.algorithms.transport.costs import DenseCost, GridCost
+from numcore.algorithms.transport.costs import Cost, DenseCost, GridCost
 from numcore.arrays import Array, array_namespace, as_choice, as_count, as_number, is_numpy
 from numcore.linalg import cg_iterations
 from numcore.results import Callback, Loop
@@ -147,8 +148,9 @@ def solve_newton(
         raise ValueError('method "newton" needs a cost with a sparse plan; for a GridCost use method="log"')
     if not problem.balanced:
         raise ValueError('method "newton" solves balanced problems; with marginal_reg use method="log" or "kernel"')
+    spread, given = problem.cost.spread(), problem.cost
+    problem = precise(problem, tol, spread)
     search = _Search(problem, *problem.start(init), drop=drop, cg_max_iter=cg_max_iter)
-    spread = problem.cost.spread()
     loop = Loop(
         "sinkhorn_newton",
         tol=tol,
@@ -169,7 +171,7 @@ def solve_newton(
             at = search.at
             loop.report(
                 at.error,
-                state=state_of(search.problem, at.f, at.g, at.error),
+                state=state_of(replace(search.problem, cost=given), at.f, at.g, at.error),
                 dual_value=at.dual,
                 reg=eps,
                 n_passes=search.passes,
@@ -177,21 +179,30 @@ def solve_newton(
             if search.failures >= 3:
                 break
         if search.failures >= 3 and last:
-            return _finish_by_sinkhorn(search, loop)
+            return _finish_by_sinkhorn(search, loop, given)
         if loop.stopped:
             break
     loop.finish(stacklevel=4)
     at = search.at
-    return finish(search.problem, at.f, at.g, at.r, at.c, method="newton", n_passes=search.passes, **loop.outcome)
+    return finish(
+        replace(search.problem, cost=given),
+        at.f,
+        at.g,
+        at.r,
+        at.c,
+        method="newton",
+        n_passes=search.passes,
+        **loop.outcome,
+    )
 
 
-def _finish_by_sinkhorn(search: _Search, loop: Loop) -> SinkhornResult:
+def _finish_by_sinkhorn(search: _Search, loop: Loop, given: Cost) -> SinkhornResult:
     problem, at, before = search.problem, search.at, loop.n_iter
     loop.max_iter, loop.stall = loop.max_iter + 10000, False
     f, g, r, c = descend(Stage(problem), at.f, at.g, loop, "log", "auto")
     loop.finish(stacklevel=5)
     passes = search.passes + loop.n_iter - before
-    return finish(problem, f, g, r, c, method="newton+sinkhorn", n_passes=passes, **loop.outcome)
+    return finish(replace(problem, cost=given), f, g, r, c, method="newton+sinkhorn", n_passes=passes, **loop.outcome)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from numcore.algorithms.transport._descent import Stage, descend, rounding_floor, schedule, tolerance
+from numcore.algorithms.transport._descent import Stage, descend, precise, rounding_floor, schedule, tolerance
 from numcore.algorithms.transport._problem import Problem
 from numcore.algorithms.transport._result import SinkhornResult, finish
 from numcore.algorithms.transport.costs import DenseCost, GridCost
@@ -157,9 +157,9 @@ def sinkhorn(
         max_iter=max_iter,
         callback=callback,
         verbose=verbose,
-        floor=rounding_floor(problem, spread),
+        floor=rounding_floor(precise(problem, tol, spread), spread),
     )
-    for stage in _stages(problem, spread, anneal, storage):
+    for stage in _stages(problem, tol, spread, anneal, storage):
         f, g, r, c = descend(stage, f, g, loop, method, relaxation)
         if not loop.running:
             break
@@ -176,10 +176,13 @@ def _choose(problem: Problem, spread: float) -> str:
     return "kernel" if stored and spread < 500 * problem.eps else "log"
 
 
-def _stages(problem: Problem, spread: float, anneal: bool, storage: str | None) -> Iterator[Stage]:
+def _stages(problem: Problem, tol: float, spread: float, anneal: bool, storage: str | None) -> Iterator[Stage]:
     mass = float(problem.xp.sum(problem.a))
     for eps in schedule(problem.eps, spread, anneal)[:-1]:
         yield Stage(replace(problem, eps=eps), 1e-2 * mass, 50)
     if storage == "float32" and problem.cost.dtype == problem.xp.float64:
         yield Stage(replace(problem, cost=problem.cost.astype(problem.xp.float32)), 1e-4 * mass)
-    yield Stage(problem)
+    last = precise(problem, tol, spread)
+    if last is not problem:
+        yield Stage(problem, rounding_floor(problem, spread))
+    yield Stage(last)

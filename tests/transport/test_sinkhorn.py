@@ -13,7 +13,7 @@ from scipy.linalg import sqrtm
 from scipy.optimize import linear_sum_assignment
 from scipy.sparse import issparse
 
-from numcore.algorithms.transport import GridCost, PointCloudCost, entropic_map, sinkhorn
+from numcore.algorithms.transport import GridCost, PointCloudCost, entropic_map, sinkhorn, sinkhorn_newton
 from numcore.results import ConvergenceWarning
 
 METHODS = ("log", "kernel", "newton")
@@ -733,3 +733,15 @@ class TestHonesty:
         assert result.n_passes == result.n_iter
         newton = sinkhorn(problem.C, reg=1e-3, method="newton")
         assert newton.n_passes > newton.n_iter
+
+
+def test_the_error_of_a_float32_cloud_at_small_eps_is_that_of_its_plan_in_exact_arithmetic(rng):
+    X, Y = (rng.random((20, 2)).astype(np.float32) for _ in range(2))
+    for solve, reg in ((sinkhorn, 0.01), (sinkhorn_newton, 1e-4)):
+        result = solve(PointCloudCost(X, Y), reg=reg)
+        f, g = result._potentials
+        C = ((X.astype(float)[:, None] - Y.astype(float)[None]) ** 2).sum(-1)
+        P = np.exp((f[:, None] + g[None] - C) / reg) / 400
+        error = abs(P.sum(0) - 0.05).sum() + abs(P.sum(1) - 0.05).sum()
+        assert result.converged and result.f.dtype == np.float32
+        assert abs(error - result.marginal_error) < 1e-10 and error < 1e-5
