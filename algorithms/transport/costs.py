@@ -134,8 +134,6 @@ class Cost:
 class DenseCost(Cost):
     """A cost given as its matrix, +inf where a pair is forbidden."""
 
-    stored = True
-
     def __init__(self, C: Array) -> None:
         self.C = _loops.stored(C)
         self.shape, self.dtype = C.shape, C.dtype
@@ -250,8 +248,6 @@ class PointCloudCost(Cost):
     array([[5.],
            [5.]])
     """
-
-    stored = False
 
     def __init__(self, X: Any, Y: Any = None, metric: str | tuple[str, float] | Callable[..., Any] = "sqeuclidean"):
         self.metric = metric
@@ -376,8 +372,6 @@ class GridCost(Cost):
     >>> GridCost([np.arange(3.0), np.arange(2.0)]).to_array()[0]
     array([0., 1., 1., 2., 4., 5.])
     """
-
-    stored = False
 
     def __init__(self, axes: Sequence[Any], p: float = 2):
         if len(axes) == 0:

@@ -202,7 +202,7 @@ class TestMemory:
 
     def test_a_stored_cost_is_copied_once_at_most(self):
         pytest.importorskip("resource")
-        # 128 MB each: the Fortran array, and its copy; the reference loops hold three temporaries besides
+        # 128 MB each: the Fortran array, and its copy; all else is a few rows at a time
         code = """C = np.asfortranarray(np.zeros((n, n) if n < 100 else (4000, 4000)))
     sinkhorn(C, reg=0.1, method="log", max_iter=2)"""
         assert peak_above_inputs(code) < 2.3 * 128e6

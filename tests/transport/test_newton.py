@@ -58,8 +58,7 @@ class TestPublishedNumbers:
         [(1e-2, 12, 17, 20), (1e-3, 20, 24, 57), (4.2e-4, 26, 29, 74), (2e-4, 36, 32, 92)],
     )
     def test_sweeps_are_within_twice_those_of_the_prototype(self, rng, eps, random, cloud, grid):
-        # its counts for n = 500, here of other draws, and the pass that thins the plan counts too; the median of three,
-        # since a rare draw of either random kind couples so weakly at 2e-4 that the steps stall and Sinkhorn finishes
+        # its counts for n = 500, here of other draws, and the pass that thins the plan counts too; the median of three
         tol = max(1e-12, 10 * 2.0**-53 / eps)  # exponents of 1 / eps carry half an ulp each through several sums
         passes = []
         for _ in range(3):
