@@ -71,7 +71,8 @@ def run_blocks(kernel: Callable[..., Any], n_rows: int, work_per_row: int, *args
         work()  # the caller takes its share, so that it depends on no free thread in the pool
     finally:
         started = [helper for helper in helpers if not helper.cancel()]
-        wait(started)
+        if started:
+            wait(started)
     for helper in started:
         helper.result()
 

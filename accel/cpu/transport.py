@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from numba import njit
-from numba.extending import overload
+from numba.extending import overload, register_jitable
 
 from numcore.accel.cpu._math import exp2
 from numcore.accel.cpu._threads import block_count, run_blocks
@@ -122,7 +122,22 @@ def _rows(C):
 
 
 def _cloud(X, Y, metric):
-    return (np.ascontiguousarray(X), np.ascontiguousarray(Y.T), CODES[metric.name])
+    # at least three features, 0 where there are fewer: the loops need no other cases
+    d = max(3, X.shape[1])
+    rows, columns = np.zeros((X.shape[0], d), X.dtype), _aligned(d, Y.shape[0], Y.dtype)
+    rows[:, : X.shape[1]] = X
+    columns[:] = 0
+    columns[: Y.shape[1], : Y.shape[0]] = Y.T
+    return (rows, columns, CODES[metric.name])
+
+
+@register_jitable
+def _aligned(count, size, dtype):
+    """Space for `count` rows of `size` entries, each from the start of a cache line: vectors across two cost double."""
+    width = (size + 15) // 16 * 16
+    space = np.empty(count * width + 16, dtype)
+    first = -space.ctypes.data % 64 // space.itemsize
+    return space[first : first + count * width].reshape(count, width)
 
 
 def _sweep(geometry, shape, dtype, guess, base, h, a, eps, power):
@@ -181,27 +196,21 @@ def _cost_row_overload(geometry, i, row):
     return _distances
 
 
+@register_jitable
 def _distances(geometry, i, row):
     X, Y, code = geometry
     if code == 2:
         for j in range(row.size):
-            row[j] = abs(X[i, 0] - Y[0, j])
-        for k in range(1, Y.shape[0]):
+            row[j] = abs(X[i, 0] - Y[0, j]) + abs(X[i, 1] - Y[1, j]) + abs(X[i, 2] - Y[2, j])
+        for k in range(3, X.shape[1]):
             for j in range(row.size):
                 row[j] += abs(X[i, k] - Y[k, j])
         return row
-    if Y.shape[0] == 1:
+    for j in range(row.size):
+        row[j] = (X[i, 0] - Y[0, j]) ** 2 + (X[i, 1] - Y[1, j]) ** 2 + (X[i, 2] - Y[2, j]) ** 2
+    for k in range(3, X.shape[1]):
         for j in range(row.size):
-            row[j] = (X[i, 0] - Y[0, j]) ** 2
-    elif Y.shape[0] == 2:
-        for j in range(row.size):
-            row[j] = (X[i, 0] - Y[0, j]) ** 2 + (X[i, 1] - Y[1, j]) ** 2
-    else:
-        for j in range(row.size):
-            row[j] = (X[i, 0] - Y[0, j]) ** 2 + (X[i, 1] - Y[1, j]) ** 2 + (X[i, 2] - Y[2, j]) ** 2
-        for k in range(3, Y.shape[0]):
-            for j in range(row.size):
-                row[j] += (X[i, k] - Y[k, j]) ** 2
+            row[j] += (X[i, k] - Y[k, j]) ** 2
     if code == 1:
         for j in range(row.size):
             row[j] = np.sqrt(row[j])
@@ -243,9 +252,18 @@ def _exact(c, G, s, e, lanes):
     return -top, total
 
 
-@njit(nogil=True, cache=True, fastmath=MATHS, forceinline=True)
-def _exponentials_of_two(c, d, F, H, G, s, e, q):
-    """``2^(F + G_j - s c_j)``, and H, d alike, with their sums: two streams from memory at once, and G read once."""
+def _exponentials_of_two(geometry: Any, i: int, k: int, F: Any, H: Any, G: Any, s: Any, e: Any, q: Any) -> Any:
+    """``e_j = 2^(F + G_j - s C_ij)``, and k, H, q alike, with their sums: two streams from memory, and G read once."""
+    raise NotImplementedError("for jitted code")
+
+
+@overload(_exponentials_of_two)
+def _exponentials_of_two_overload(geometry, i, k, F, H, G, s, e, q):
+    return _of_stored_costs if len(geometry) == 1 else _of_distances
+
+
+def _of_stored_costs(geometry, i, k, F, H, G, s, e, q):
+    c, d = geometry[0][i], geometry[0][k]
     first = second = e.dtype.type(0)
     for j in range(G.size):
         v, w = exp2(F + (G[j] - s * c[j])), exp2(H + (G[j] - s * d[j]))
@@ -253,6 +271,33 @@ def _exponentials_of_two(c, d, F, H, G, s, e, q):
         first += v
         second += w
     return first, second
+
+
+def _of_distances(geometry, i, k, F, H, G, s, e, q):
+    # nothing here waits for memory: loops whose constants fit the registers are faster than one for all
+    X, Y, code = geometry
+    if code == 0 and X.shape[1] == 3:
+        for j in range(G.size):
+            c = (X[i, 0] - Y[0, j]) ** 2 + (X[i, 1] - Y[1, j]) ** 2 + (X[i, 2] - Y[2, j]) ** 2
+            d = (X[k, 0] - Y[0, j]) ** 2 + (X[k, 1] - Y[1, j]) ** 2 + (X[k, 2] - Y[2, j]) ** 2
+            e[j], q[j] = F + (G[j] - s * c), H + (G[j] - s * d)
+    else:
+        _distances(geometry, i, e)
+        _distances(geometry, k, q)
+        for j in range(G.size):
+            e[j], q[j] = F + (G[j] - s * e[j]), H + (G[j] - s * q[j])
+    return _exponentiated(e), _exponentiated(q)
+
+
+@register_jitable
+def _exponentiated(e):
+    """Put ``2^e_j`` in the place of e_j, and return the sum."""
+    total = e.dtype.type(0)
+    for j in range(e.size):
+        v = exp2(e[j])
+        e[j] = v
+        total += v
+    return total
 
 
 @njit(nogil=True, cache=True, fastmath=MATHS)
@@ -312,23 +357,22 @@ def _reduced_rows(start, stop, block, C, f, g, scale, R):
 
 @njit(nogil=True, cache=True, fastmath=MATHS)
 def _sweep_rows(start, stop, block, geometry, guess, base, G, a, s, limit, eps, power, f, r, sums):
-    column_sums = sums[block]
-    rows, e, lanes = np.empty((2, G.size), G.dtype), np.empty((2, G.size), G.dtype), np.empty(64, G.dtype)
-    low, high = e.dtype.type(1) / limit, limit
-    first, second = e[0], e[1]
+    work, lanes, column_sums = _aligned(3, G.size, G.dtype), np.empty(64, G.dtype), sums[block]
+    size, kind = G.size, G.dtype.type
+    e, q, row = work[0][:size], work[1][:size], work[2][:size]
+    low, high = 1 / limit, limit
     for i in range(start, stop, 2):
         k = min(i + 1, stop - 1)
-        c, d = _cost_row(geometry, i, rows[0]), _cost_row(geometry, k, rows[1])
-        F, H = e.dtype.type(guess[i] * s), e.dtype.type(guess[k] * s)
-        m, n = _exponentials_of_two(c, d, F, H, G, s, first, second)
+        F, H = kind(guess[i] * s), kind(guess[k] * s)
+        m, n = _exponentials_of_two(geometry, i, k, F, H, G, s, e, q)
         if not low <= m <= high:
-            F, m = _exact(c, G, s, first, lanes)
+            F, m = _exact(_cost_row(geometry, i, row), G, s, e, lanes)
         if not low <= n <= high:
-            H, n = _exact(d, G, s, second, lanes)
-        v = e.dtype.type(_update(i, F, m, base, a, eps, power, f, r))
-        w = e.dtype.type(_update(k, H, n, base, a, eps, power, f, r) * (k - i))  # an odd last row counts once
-        for j in range(G.size):
-            column_sums[j] += v * first[j] + w * second[j]
+            H, n = _exact(_cost_row(geometry, k, row), G, s, q, lanes)
+        v = kind(_update(i, F, m, base, a, eps, power, f, r))
+        w = kind(_update(k, H, n, base, a, eps, power, f, r) * (k - i))  # an odd last row counts once
+        for j in range(size):
+            column_sums[j] += v * e[j] + w * q[j]
 
 
 @njit(nogil=True, cache=True, fastmath=MATHS, forceinline=True)
@@ -410,18 +454,22 @@ def _count_rows(start, stop, block, geometry, U, H, s, row_floor, column_floor, 
 
 @njit(nogil=True, cache=True, fastmath=MATHS)
 def _fill_rows(start, stop, block, geometry, U, H, s, row_floor, column_floor, buffers, indptr, indices, data):
-    found, exponents = np.empty(H.size + 1, np.int32), np.empty(H.size + 1, data.dtype)
+    exponents, counts, found = np.empty(H.size), np.empty(H.size, np.uint8), np.empty(H.size + 1, np.int32)
     for i in range(start, stop):
         c = _cost_row(geometry, i, buffers[block])
-        count = 0
-        for j in range(H.size):  # every entry is written and the next overwrites it unless it counts: no branch to miss
+        for j in range(H.size):
             t = U[i] + H[j] - s * c[j]
-            found[count], exponents[count] = j, t
-            count += t >= min(row_floor[i], column_floor[j])
+            exponents[j], counts[j] = t, t >= min(row_floor[i], column_floor[j])
+        kept = 0
+        for j in range(
+            H.size
+        ):  # every column is written and the next overwrites it unless it counts: no branch to miss
+            found[kept] = j
+            kept += counts[j]
         first = indptr[i]
-        for k in range(count):
+        for k in range(kept):
             indices[first + k] = found[k]
-            data[first + k] = exp2(exponents[k])
+            data[first + k] = exp2(data.dtype.type(exponents[found[k]]))
 
 
 @njit(nogil=True, cache=True, fastmath=MATHS)

@@ -106,8 +106,9 @@ class Problem:
 
     def residual(self, f: Array, g: Array, r: Array, c: Array) -> Array:
         """``|P1 - a exp(-f / rho1)|_1 + |P^T 1 - b exp(-g / rho2)|_1``: the L1 error of both marginals when hard."""
+        xp = self.xp
         rows, columns = (
-            self.xp.sum(abs(p - (q if rho == np.inf else q * self.xp.exp(-potential / rho))), axis=-1)
+            xp.sum(abs(p - (q if rho == np.inf else q * xp.exp(-potential / rho))), axis=-1)
             for rho, p, q, potential in zip(self.rho, (r, c), (self.a, self.b), (f, g), strict=True)
         )
         return rows + columns

@@ -305,7 +305,7 @@ class _Search:
         P = cost.plan_entries(u, h, problem.eps, *floors)
         if P.nnz > 0.3 * n * m and isinstance(cost, DenseCost):
             return _dense_product(P.astype(xp.float32).toarray(), inverse_a)
-        P = P.astype(xp.float64)
+        P = P.astype(xp.float64, copy=False)
         T = P.T
         squares = type(T)((T.data**2, T.indices, T.indptr), shape=T.shape) @ inverse_a
         return lambda x: T @ (inverse_a * (P @ x)), squares
