@@ -10,6 +10,9 @@ How an instance is taken apart and put together again:
 * a dataclass (every result) and a named tuple: by its fields, through its constructor;
 * any other class (estimators, costs, maps): by the parameters of its constructor, which it holds under their names (or
   those that its dict ``_saved_as`` gives), and by the attributes in which it then differs from a new instance.
+
+Arrays lie in the byte order of the machine that wrote them, and those that were in its own order come back in that of
+the machine that reads them.
 """
 
 from __future__ import annotations
@@ -26,15 +29,17 @@ import math
 import os
 import secrets
 import shutil
+import sys
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 import array_api_compat
 import numpy as np
 
+from numcore import __version__
 from numcore.arrays import to_numpy
 
 __all__ = ["FileError", "load", "save"]
@@ -48,6 +53,8 @@ SPARSE = {
     "coo": ("data", "row", "col"),
     "dia": ("data", "offsets"),
 }
+MACHINERY = ("numcore.accel", "numcore.autodiff.engine", "numcore.dispatch", "numcore.persistence", "numcore.results")
+"""Modules whose classes are no data, but for their dataclasses; an instance of some changes more than itself."""
 BIT_GENERATORS = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
 
 
@@ -73,7 +80,9 @@ def save(obj: Any, path: str | os.PathLike[str]) -> None:
     TypeError
         If something in `obj` is no data: a function, an object of another library. The message says where it is.
     ValueError
-        If an object refers to itself.
+        If an object refers to itself or is nested too deeply, or `path` is that of a device or a pipe.
+    OSError
+        If the file cannot be written.
 
     Notes
     -----
@@ -92,8 +101,11 @@ def save(obj: Any, path: str | os.PathLike[str]) -> None:
     True
     """
     writer = _Writer()
-    root = writer.encode(obj, "obj")
-    with _replacing(Path(os.path.realpath(path))) as file:
+    try:
+        root = writer.encode(obj, "obj")
+    except RecursionError:
+        raise ValueError("obj is nested too deeply to be saved, or refers to itself") from None
+    with _replacing(Path(os.path.realpath(os.fsdecode(path)))) as file:
         writer.write(file, root)
 
 
@@ -128,19 +140,27 @@ def load(path: str | os.PathLike[str]) -> Any:
     with open(path, "rb") as file:  # noqa: PTH123  # a path of any kind
         try:
             with zipfile.ZipFile(file) as archive:
-                return _Reader(archive, os.fstat(file.fileno()).st_size).read()
+                reader = _Reader(archive, os.fstat(file.fileno()).st_size)
+                try:
+                    return reader.read()
+                except FileError as failure:
+                    raise FileError(f"{failure}{reader.origin}") from failure.__cause__
         except FileError as failure:
-            raise FileError(f"{os.fspath(path)}: {failure}") from failure.__cause__
+            raise FileError(f"{os.fsdecode(path)}: {failure}") from failure.__cause__
         except Exception as failure:  # of a hostile file anything may be expected
             if isinstance(failure, OSError) and failure.errno != errno.EINVAL:  # which comes of seeking out of bounds
                 raise
-            raise FileError(f"{os.fspath(path)}: no complete numcore file ({failure})") from failure
+            raise FileError(f"{os.fsdecode(path)}: no complete numcore file ({failure})") from failure
 
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[IO[bytes]]:
     """A new file beside `path`, that takes its place when the block ends well."""
-    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if path.exists() and not path.is_file():
+        raise ValueError(f"path must be that of a file; {path} is a device or a pipe")
+    part = path.with_name(f".numcore-{secrets.token_hex(8)}.part")
     try:
         with part.open("xb") as file:
             yield file
@@ -156,17 +176,22 @@ def _replacing(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _sync(folder: Path) -> None:
-    """Put the folder's new entry on the disk, where the system knows of such a thing."""
+    """Put the folder's new entry on the disk, where the system knows of such a thing and allows it."""
     if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        with suppress(OSError):  # the new file is in its place, and complete
+            descriptor = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
 
 def _own(cls: type) -> bool:
-    return cls.__module__ == "numcore" or cls.__module__.startswith("numcore.")
+    return _within(cls, "numcore") and (dataclasses.is_dataclass(cls) or not any(_within(cls, m) for m in MACHINERY))
+
+
+def _within(cls: type, package: str) -> bool:
+    return cls.__module__ == package or cls.__module__.startswith(f"{package}.")
 
 
 def _path_of(cls: type) -> str:
@@ -176,10 +201,18 @@ def _path_of(cls: type) -> str:
 def _parameters(cls: type) -> list[str]:
     """The names of the constructor's parameters, all of which an instance has to hold."""
     names = inspect.signature(cls).parameters
-    loose = [p.name for p in names.values() if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD, p.POSITIONAL_ONLY)]
+    loose = [p.name for p in names.values() if p.kind in (p.VAR_KEYWORD, p.POSITIONAL_ONLY)]
+    loose += [p.name for k, p in enumerate(names.values()) if p.kind is p.VAR_POSITIONAL and k > 0]
     if loose:
         raise TypeError(f"the constructor of {_path_of(cls)} takes *{loose[0]}, so it cannot be saved")
     return list(names)
+
+
+def _called(cls: type, fields: dict[str, Any]) -> Any:
+    """A new instance; what a parameter ``*args`` stands for is a field too."""
+    spread = [p.name for p in inspect.signature(cls).parameters.values() if p.kind is p.VAR_POSITIONAL]
+    named = {name: value for name, value in fields.items() if name not in spread}
+    return cls(*(fields[spread[0]] if spread else ()), **named)
 
 
 class _Writer:
@@ -260,7 +293,7 @@ class _Writer:
     def _dtype(self, dtype: np.dtype[Any], where: str) -> str:
         if dtype.kind not in "biufcSUmM":
             raise TypeError(f"{where} has the dtype {dtype}, which cannot be saved")
-        return dtype.str
+        return _code(dtype)
 
     def _random(self, x: Any, where: str) -> dict[str, Any]:
         bits = x.bit_generator if isinstance(x, np.random.Generator) else x._bit_generator
@@ -307,7 +340,7 @@ class _Writer:
             )
         parameters = {name: held[attribute] for name, attribute in kept.items()}
         encoded = self._attributes(parameters, where)
-        fresh = vars(cls(**parameters))
+        fresh = vars(_called(cls, parameters))
         lost = [name for name in fresh if name not in held and not _is_cached(cls, name)]
         if lost:
             raise TypeError(f"{where} ({_path_of(cls)}) lacks its attribute {lost[0]}, so it cannot be saved")
@@ -337,6 +370,7 @@ class _Writer:
                 {
                     "format": FORMAT,
                     "version": VERSION,
+                    "numcore": __version__,
                     "arrays": entries,
                     "objects": self.objects,
                     "root": root,
@@ -397,7 +431,7 @@ def _write_array(archive: zipfile.ZipFile, name: str, x: np.ndarray[Any, Any]) -
         data = _bytes_of(x.T if fortran else x)
         member.write(data)
     return {
-        "dtype": x.dtype.str,
+        "dtype": _code(x.dtype),
         "shape": list(x.shape),
         "fortran": fortran,
         "sha256": hashlib.sha256(data).hexdigest(),
@@ -414,6 +448,7 @@ class _Reader:
 
     def __init__(self, archive: zipfile.ZipFile, size: int) -> None:
         self.archive, self.size = archive, size
+        self.origin = ""
         self.arrays: list[np.ndarray[Any, Any]] = []
         self.objects: list[Any] = []
 
@@ -438,15 +473,18 @@ class _Reader:
         if hashlib.sha256(text).hexdigest().encode() != self.archive.comment:
             raise FileError("the manifest does not match its checksum")
         try:
-            manifest = json.loads(text)
+            manifest = json.loads(text, object_pairs_hook=_distinct, parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as failure:
             raise FileError(f"the manifest cannot be read ({failure})") from failure
         if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
             raise FileError("no numcore file: the manifest is another's")
-        version = manifest.get("version")
-        if version != VERSION:
+        version, writer = manifest.get("version"), manifest.get("numcore")
+        if type(writer) is str and writer != __version__:
+            self.origin = f" (written by numcore {writer[:50]!r}; this is {__version__!r})"
+        if type(version) is not int or version != VERSION:
             raise FileError(f"format version {version!r}; this version of numcore reads {VERSION}")
-        _expect(set(manifest) == {"format", "version", "arrays", "objects", "root"}, "the manifest")
+        _expect(set(manifest) == {"format", "version", "numcore", "arrays", "objects", "root"}, "the manifest")
+        _expect(type(writer) is str, "the manifest")
         _expect(isinstance(manifest["arrays"], list) and isinstance(manifest["objects"], list), "the manifest")
         return manifest
 
@@ -477,8 +515,8 @@ class _Reader:
             raise FileError(f"{member.filename} declares {declared} bytes and has {member.file_size}")
         with self.archive.open(member) as file:
             head = io.BytesIO(file.read(member.file_size - declared))
-            self._check_header(head, dtype, shape, fortran, member.filename)
-            x = np.empty(shape[::-1] if fortran else shape, dtype)
+            stored = self._stored_dtype(head, dtype, shape, fortran, member.filename)
+            x = np.empty(shape[::-1] if fortran else shape, stored)
             data = _bytes_of(x)
             filled = 0
             while filled < declared:
@@ -488,24 +526,28 @@ class _Reader:
                 filled += more
         if hashlib.sha256(data).hexdigest() != entry["sha256"]:
             raise FileError(f"{member.filename} does not match its checksum")
+        x = x.astype(dtype, copy=False)
         return x.T if fortran else x
 
-    def _check_header(
+    def _stored_dtype(
         self, head: IO[bytes], dtype: np.dtype[Any], shape: tuple[int, ...], fortran: bool, name: str
-    ) -> None:
+    ) -> np.dtype[Any]:
+        """The header's dtype: what the manifest says, or that in another machine's byte order."""
         try:
-            ours = np.lib.format.read_magic(head) == (2, 0) and np.lib.format.read_array_header_2_0(head) == (
-                shape,
-                fortran,
-                dtype,
-            )
+            magic, found = np.lib.format.read_magic(head), np.lib.format.read_array_header_2_0(head)
         except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as failure:
             raise FileError(f"{name} has no header that can be read ({failure})") from failure
-        if not ours or head.read(1):
+        stored: np.dtype[Any] = found[2]
+        same = stored == dtype or (dtype.isnative and stored.newbyteorder("=") == dtype)
+        if magic != (2, 0) or found[:2] != (shape, fortran) or not same or head.read(1):
             raise FileError(f"{name} is not what the manifest says")
+        return stored
 
     def _decode(self, x: Any) -> Any:
-        if x is None or type(x) in (bool, int, float, str):
+        if x is None or type(x) in (bool, int, str):
+            return x
+        if type(x) is float:
+            _expect(math.isfinite(x), "a float")
             return x
         if type(x) is list:
             return [self._decode(entry) for entry in x]
@@ -634,18 +676,36 @@ def _expect(condition: bool, what: str) -> None:
         raise FileError(f"{what} is not well formed")
 
 
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key is there twice")
+    return found
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _code(dtype: np.dtype[Any]) -> str:
+    """The dtype as text: with ``=`` for the byte order of this machine, whichever that is."""
+    return dtype.str.replace("<" if sys.byteorder == "little" else ">", "=", 1)
+
+
 def _as_dtype(x: Any) -> np.dtype[Any]:
     _expect(type(x) is str, "a dtype")
     try:
         dtype = np.dtype(x)
     except (TypeError, ValueError) as failure:
         raise FileError(f"{x!r} is no dtype") from failure
-    _expect(dtype.kind in "biufcSUmM" and dtype.str == x, f"the dtype {x!r}")
+    # arrays of text without length are made with one, and would be larger than declared
+    known = dtype.kind in "biufcSUmM" and x in (_code(dtype), dtype.str) and dtype.itemsize > 0
+    _expect(known, f"the dtype {x!r}")
     return dtype
 
 
 def _as_shape(x: Any, what: str) -> tuple[int, ...]:
-    _expect(isinstance(x, list) and len(x) <= 32 and all(type(n) is int and n >= 0 for n in x), f"the shape of {what}")
+    _expect(isinstance(x, list) and len(x) <= 64 and all(type(n) is int and n >= 0 for n in x), f"the shape of {what}")
     return tuple(x)
 
 
@@ -672,7 +732,7 @@ def _find(path: Any) -> type:
             found = vars(found)[part]
     except (ImportError, KeyError, TypeError) as failure:
         raise FileError(f"{path} is no class of numcore") from failure
-    if not isinstance(found, type) or _path_of(found) != path:
+    if not isinstance(found, type) or _path_of(found) != path or not _own(found):
         raise FileError(f"{path} is no class of numcore")
     return found
 
@@ -697,7 +757,7 @@ def _check_names(cls: type, found: set[str], expected: set[str]) -> None:
 
 def _constructed(cls: type, fields: dict[str, Any]) -> Any:
     if not dataclasses.is_dataclass(cls):
-        return cls(**fields)
+        return _called(cls, fields)
     late = {field.name for field in dataclasses.fields(cls) if not field.init}
     instance = cls(**{name: value for name, value in fields.items() if name not in late})
     for name in late:

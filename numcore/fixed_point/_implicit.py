@@ -11,9 +11,10 @@ import numpy as np
 from scipy.sparse.linalg import LinearOperator, gmres
 
 from numcore.arrays import Array, array_namespace, as_choice, as_count, as_floating, as_number, eps_of, to_numpy
-from numcore.fixed_point._iterate import Rows, iterate
+from numcore.fixed_point._iterate import Rows, as_function, iterate
 from numcore.fixed_point._solve import make_secants
 from numcore.linalg import cg_iterations
+from numcore.linalg._inner import norm
 from numcore.results import ConvergenceWarning, Result
 
 __all__ = ["LinearResult", "implicit_vjp"]
@@ -106,6 +107,7 @@ def implicit_vjp(
     array([1.025626, 0.548168])
     """
     rows = Rows(as_floating(grad, "grad"), False)
+    as_function(vjp, "vjp")
     as_choice(method, "method", ("auto", "cg", "gmres", "anderson"))
     as_choice(symmetric, "symmetric", (True, False))
     max_iter = as_count(max_iter, "max_iter")
@@ -113,7 +115,7 @@ def implicit_vjp(
     if method == "auto":
         method = "cg" if symmetric else "gmres"
     xp, b = rows.xp, rows.start[0, :]
-    size = _norm(b)
+    size = norm(b)
 
     def vjp_rows(y: Array) -> Array:
         return rows.rows(vjp(rows.points(y)), "vjp")[0, :]
@@ -123,7 +125,8 @@ def implicit_vjp(
     # of unit size, so that an absolute tolerance is a relative one and nothing overflows
     b = b / size
     y, n_iter = SOLVERS[method](vjp_rows, b, tol, max_iter)
-    residual = _norm(b + vjp_rows(y) - y)
+    residual = norm(b + vjp_rows(y) - y)
+    residual = residual if np.isfinite(residual) else np.inf
     converged = residual <= tol
     if not converged:
         warnings.warn(
@@ -133,15 +136,6 @@ def implicit_vjp(
             stacklevel=2,
         )
     return LinearResult(xp.reshape(y * size, rows.shape), converged, n_iter, residual)
-
-
-def _norm(x: Array) -> float:
-    xp = array_namespace(x)
-    top = float(xp.max(xp.abs(x))) if x.shape[0] else 0.0
-    if not 0 < top < np.inf:
-        return 0.0 if top == 0 else np.inf
-    scaled = x / top
-    return top * float(xp.sqrt(xp.sum(scaled * scaled)))
 
 
 def _by_cg(vjp: Callable[[Array], Array], b: Array, tol: float, max_iter: int) -> tuple[Array, int]:
@@ -163,17 +157,22 @@ def _by_gmres(vjp: Callable[[Array], Array], b: Array, tol: float, max_iter: int
     def count(_: float) -> None:
         steps[0] += 1
 
-    right = to_numpy(b)
-    restart = min(RESTART, n, max_iter)
-    y, _ = gmres(
-        LinearOperator((n, n), matvec=product, dtype=right.dtype),
-        right,
-        rtol=0.5 * tol,
-        restart=restart,
-        maxiter=-(-max_iter // restart),
-        callback=count,
-        callback_type="pr_norm",
-    )
+    right, y, failed = to_numpy(b), None, 1
+    operator = LinearOperator((n, n), matvec=product, dtype=right.dtype)
+    restart = min(RESTART, n)
+    # cycles of full length, then a shorter one for what is left of max_iter
+    for length, cycles in ((restart, max_iter // restart), (max_iter % restart, 1)):
+        if length and cycles and failed:
+            y, failed = gmres(
+                operator,
+                right,
+                x0=y,
+                rtol=0.5 * tol,
+                restart=length,
+                maxiter=cycles,
+                callback=count,
+                callback_type="pr_norm",
+            )
     return xp.asarray(y, dtype=b.dtype, device=b.device), steps[0]
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from numcore.arrays import Array, array_namespace, as_choice, as_floating, as_number, eps_of, is_numpy, to_numpy
-from numcore.fixed_point._secants import Secants
+from numcore.fixed_point._secants import Secants, largest
 from numcore.results import Callback, Loop, Result
 
-__all__ = ["FixedPointResult", "Rows", "iterate"]
+__all__ = ["FixedPointResult", "Rows", "as_function", "iterate"]
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -68,6 +68,8 @@ class Rows:
 
     def rows(self, x: Any, name: str) -> Array:
         """What the function `name` returned, as rows; it may hold anything but the wrong shape."""
+        if type(x) is np.ndarray and x.dtype == self.dtype and x.shape == self.shape:
+            return x.reshape(self.start.shape)  # as nearly always
         x = as_floating(x, f"the value of {name}", infinite="unchecked", like=self.start)
         if tuple(x.shape) != self.shape:
             raise ValueError(f"{name} must return an array of shape {self.shape}, as x0; got {tuple(x.shape)}")
@@ -84,6 +86,13 @@ class Rows:
     def per_row(self, v: np.ndarray[Any, Any]) -> Any:
         """A number a row, or the only one."""
         return v if self.batched else v[0].item()
+
+
+def as_function(f: Any, name: str) -> Callable[..., Any]:
+    """`f`, checked to be callable."""
+    if not callable(f):
+        raise TypeError(f"{name} must be callable; got {f!r}")
+    return f
 
 
 def iterate(
@@ -134,10 +143,10 @@ def iterate(
         n_fev += 1
         loop.report(
             search.worst,
-            done=bool(search.converged.all()),
+            done=search.done,
             state=lambda: {"x": rows.points(shown(search.reached))},
         )
-        if not len(search.live) and search.failed.any():
+        if not len(search.live) and not search.done:
             break
     failed = int(search.failed.sum())
     if failed:
@@ -171,6 +180,7 @@ class _Search:
         n_rows, n = self.X.shape
         self.floor = 4 * eps_of(self.X) * n**0.5
         self.residual = np.full(n_rows, np.inf)
+        self.size = largest(self.X) if n else np.zeros(n_rows)  # of the live rows of X
         self.scores: Any = None
         self.live = np.arange(n_rows)
         self.failed = np.zeros(n_rows, bool)
@@ -179,23 +189,29 @@ class _Search:
     @property
     def worst(self) -> float:
         """The largest residual; of rows that failed only when no other is live, so that they do not end the others."""
-        counted = ~self.failed if len(self.live) or self.converged.all() else np.ones_like(self.failed)
-        return float(self.residual[counted].max())
+        if self.failed.any() and len(self.live):
+            return float(self.residual[~self.failed].max())
+        return float(self.residual.max())
+
+    @property
+    def done(self) -> bool:
+        """Whether all rows have converged."""
+        return not len(self.live) and bool(self.converged.all())
 
     def advance(self, F: Array) -> None:
         """Take the values of the map at ``X``: judge, accept, and step."""
         x, f = self._live(self.X), self._live(F)
         with np.errstate(invalid="ignore", over="ignore"):
             g = f - x
-            residual = self._largest(g) * self.scale
+            residual = largest(g) * self.scale
             x, g, residual = self._accept(x, g, residual)
-        rounding = self.floor * self.scale * self._largest(x)
-        done = residual <= np.maximum(self.tol, rounding)
-        self.residual[self.live] = residual
-        self.reached = self._with(self.reached, x)
-        with np.errstate(invalid="ignore", over="ignore"):
+            rounding = self.floor * self.scale * self.size
+            done = residual <= np.maximum(self.tol, rounding)
+            self.residual[self.live] = residual
+            self.reached = self._with(self.reached, x)
             ahead = self._step(x, f, g, residual)
-        failed = ~done & ~(np.isfinite(residual) & np.isfinite(self._largest(ahead)))
+        self.size = largest(ahead)
+        failed = ~done & ~(np.isfinite(residual) & np.isfinite(self.size))
         self.X = self._with(self.reached, ahead, rest=done | failed)
         self._retire(done, failed)
 
@@ -215,6 +231,7 @@ class _Search:
             x, g = xp.where(mask, secants.x, x), xp.where(mask, secants.g, g)
             residual = np.where(unsafe, self.residual[self.live], residual)
             secants.forget(unsafe)
+            self.size = largest(x)
         secants.push(x, g, residual)
         return x, g, residual
 
@@ -247,15 +264,16 @@ class _Search:
     def _near(self, x: Array, residual: Any) -> Any:
         """The rows so close to a solution that differences of the merit are rounding."""
         share = 1e-3 if eps_of(x) > 1e-10 else 1e-5
-        return residual < share * self.scale * self._largest(x)
+        return residual < share * self.scale * self.size
 
     def _retire(self, done: Any, failed: Any) -> None:
         """Take the rows that are done, or failed, out of the live ones."""
-        self.converged[self.live[done]] = True
-        self.failed[self.live[failed]] = True
-        stay = np.flatnonzero(~(done | failed))
-        if len(stay) < len(self.live):
-            self.live = self.live[stay]
+        out = done | failed
+        if out.any():
+            self.converged[self.live[done]] = True
+            self.failed[self.live[failed]] = True
+            stay = np.flatnonzero(~out)
+            self.live, self.size = self.live[stay], self.size[stay]
             if self.secants is not None:
                 self.secants.keep(self._index(stay))
 
@@ -274,9 +292,3 @@ class _Search:
 
     def _index(self, rows: Any) -> Array:
         return self.rows.xp.asarray(rows, device=self.rows.device)
-
-    def _largest(self, x: Array) -> np.ndarray[Any, Any]:
-        """The largest size of an entry, row by row; inf where one is not finite."""
-        xp = self.rows.xp  # two reductions are cheaper than an array of magnitudes
-        top = to_numpy(xp.maximum(xp.max(x, axis=1), -xp.min(x, axis=1))).astype(np.float64)
-        return np.where(np.isfinite(top), top, np.inf)

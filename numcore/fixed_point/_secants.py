@@ -8,7 +8,7 @@ import numpy as np
 
 from numcore.arrays import Array, array_namespace, eps_of, to_numpy
 
-__all__ = ["Anderson", "Broyden", "Secants"]
+__all__ = ["Anderson", "Broyden", "Secants", "largest"]
 
 WINDOW = 5
 """How many residuals the safeguard looks back on."""
@@ -33,6 +33,8 @@ class Secants:
         self.x, self.g = x, g
         self.S, self.Y = (xp.zeros((n_rows, self.memory, n), dtype=x.dtype, device=x.device) for _ in range(2))
         self.system = xp.zeros((n_rows, self.memory, self.memory), dtype=x.dtype, device=x.device)
+        self.eye = xp.eye(self.memory, dtype=x.dtype, device=x.device)
+        self.least = max(self.reg, eps_of(x))  # to add to the systems: at least rounding
         self.leaped = np.zeros(n_rows, bool)
         self.window = np.full((n_rows, WINDOW), np.inf)
 
@@ -66,23 +68,24 @@ class Secants:
     def step(self) -> Array:
         """The next iterates; the damped step where there are no pairs, or only useless ones."""
         xp, x, g = array_namespace(self.x), self.x, self.g
-        damped = x + self.damping * g
+        damped = x + self._damped(g)
         gamma = self._solve(*self.normal(g))
-        shift = _weighted(self.S, gamma) + self.damping * _weighted(self.Y, gamma)
-        usable = xp.any(gamma != 0, axis=1) & xp.all(xp.isfinite(shift), axis=1)
-        self.leaped = to_numpy(usable).copy()
+        shift = _weighted(self.S, gamma) + self._damped(_weighted(self.Y, gamma))
+        self.leaped = (largest(gamma) > 0) & (largest(shift) < np.inf)
         if self.leaped.all():
             return damped - shift
-        return xp.where(usable[:, None], damped - shift, damped)
+        return xp.where(xp.asarray(self.leaped, device=x.device)[:, None], damped - shift, damped)
+
+    def _damped(self, x: Array) -> Array:
+        return x if self.damping == 1 else self.damping * x
 
     def _solve(self, N: Array, c: Array) -> Array:
         """The solution of ``(N + reg tr(N) I) gamma = c``; 0 for void pairs."""
         xp = array_namespace(N)
-        eye = xp.eye(N.shape[1], dtype=N.dtype, device=N.device)
-        diagonal = xp.sum(N * eye, axis=2)
-        # at least rounding; and where nothing was seen to change, anything that can be solved
-        added = max(self.reg, eps_of(N)) * xp.sum(diagonal, axis=1)[:, None] + xp.astype(diagonal == 0, N.dtype)
-        return xp.linalg.solve(N + added[:, :, None] * eye, c[:, :, None])[:, :, 0]
+        diagonal = xp.linalg.diagonal(N)
+        # and where nothing was seen to change, anything that can be solved
+        added = self.least * xp.sum(diagonal, axis=1, keepdims=True) + xp.astype(diagonal == 0, N.dtype)
+        return xp.linalg.solve(N + added[:, :, None] * self.eye, c[:, :, None])[:, :, 0]
 
     def scaled(self, s: Array, y: Array) -> tuple[Array, Array]:
         """The pair as it is stored."""
@@ -141,12 +144,27 @@ class Broyden(Secants):
 def _inverse_norm(Z: Array) -> Array:
     """1 / |z| for every row, as a column; 0 for rows too small to divide by."""
     xp = array_namespace(Z)
+    square = xp.vecdot(Z, Z)
+    if bool(xp.all((square > 1e-31) & (square < xp.inf))):  # nothing of weight was lost in squares, float32 or not
+        return (1 / xp.sqrt(square))[:, None]
     top = xp.max(xp.abs(Z), axis=1, keepdims=True)
     usable = top > xp.finfo(Z.dtype).smallest_normal / eps_of(Z)
     top = xp.where(usable, top, xp.ones_like(top))
     scaled = Z / top
     norm = top * xp.sqrt(xp.sum(scaled * scaled, axis=1, keepdims=True))
     return xp.where(usable, 1 / xp.where(usable, norm, xp.ones_like(norm)), xp.zeros_like(norm))
+
+
+def largest(x: Array) -> np.ndarray[Any, Any]:
+    """The largest size of an entry, row by row; inf where one is not finite."""
+    if type(x) is np.ndarray:
+        top = np.abs(x).max(axis=1)
+    else:
+        xp = array_namespace(x)
+        top = to_numpy(xp.max(xp.abs(x), axis=1))
+    top = top.astype(np.float64, copy=False)
+    top[~np.isfinite(top)] = np.inf
+    return top
 
 
 def _products(Z: Array, v: Array) -> Array:

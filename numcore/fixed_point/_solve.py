@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from numcore.arrays import Array, as_choice, as_count, as_number, eps_of
-from numcore.fixed_point._iterate import FixedPointResult, Rows, iterate
+from numcore.fixed_point._iterate import FixedPointResult, Rows, as_function, iterate
 from numcore.fixed_point._secants import Anderson, Broyden, Secants
 from numcore.results import Callback
 
@@ -115,10 +115,12 @@ def fixed_point(
     True
     """
     rows = Rows(x0, batched)
+    as_function(func, "func")
     as_choice(method, "method", METHODS)
     damping = as_number(damping, "damping", above=0, below=np.nextafter(1, 2))
     values = None
     if merit is not None:
+        as_function(merit, "merit")
         values = lambda X: rows.values(merit(rows.points(X)), "merit")  # noqa: E731
     return iterate(
         lambda X: rows.rows(func(rows.points(X)), "func"),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from numcore.arrays import Array, as_choice, as_number
-from numcore.fixed_point._iterate import FixedPointResult, Rows, iterate
+from numcore.fixed_point._iterate import FixedPointResult, Rows, as_function, iterate
 from numcore.fixed_point._solve import make_secants
 from numcore.results import Callback
 
@@ -84,6 +84,8 @@ def forward_backward(
     array([ 2.5,  0. , -1.5])
     """
     rows = Rows(x0, batched)
+    as_function(forward, "forward")
+    as_function(prox, "prox")
     step = as_number(step, "step", above=0)
     as_choice(accelerate, "accelerate", (True, False))
 
@@ -233,6 +235,8 @@ def _reflect(
     verbose: int,
 ) -> FixedPointResult:
     rows = Rows(x0, batched)
+    as_function(resolvent, "resolvent")
+    as_function(prox, "prox")
     relaxation = as_number(relaxation, "relaxation", above=0, below=np.nextafter(1, 2))
 
     def backward(U: Array) -> Array:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from numcore.arrays import Array, array_namespace, as_count, as_floating, as_number
+from numcore.arrays import Array, array_namespace, as_count, as_floating, as_number, eps_of, to_numpy
+from numcore.linalg._inner import dot, norm
 from numcore.linalg._operator import Operator
 from numcore.results import Callback, Loop, Result
 
@@ -23,17 +24,17 @@ class CGResult(Result):
     Attributes
     ----------
     x : (n,) or (n, k) array
-        The solution.
+        The solution; where the method did not converge, the iterate of least residual.
     converged : bool
         Whether all columns converged.
     n_iter : int
         Iterations, each of one product with the operator.
-    residual_norm : float or (k,) array
+    residual_norm : float or (k,) float64 array
         ``|b - (A + damp I) x|``, as the recurrence has it.
     negative_curvature : bool
         Whether a direction p with ``p^T (A + damp I) p <= 0`` was met.
     history : dict of array
-        ``residual``: the largest relative residual, iteration by iteration.
+        ``residual``: the largest relative residual of the columns, iterate by iterate. It need not fall steadily.
     """
 
     x: Array
@@ -44,8 +45,7 @@ class CGResult(Result):
     history: dict[str, np.ndarray[Any, Any]] = field(repr=False)
 
 
-@dataclass(frozen=True)
-class CGState:
+class CGState(NamedTuple):
     """One step of :func:`cg_iterations`; numbers for a vector b, (k,) arrays for k columns.
 
     ``alpha`` and ``beta`` are the step's coefficients; a column that has stopped has 0 there from then on. Those of a
@@ -112,25 +112,26 @@ def cg_iterations(
     if getattr(floor, "ndim", 0) == 1 and b.ndim == 2:
         floor = floor[:, None]
     x, r = (0 * b, b) if x0 is None else (x0, b - product(x0))
-    z = precondition(r)
-    p, rho = z, _dot(r, z)
-    stopped = _norm(r) <= targets
+    z, length = precondition(r), norm(r)
+    p, rho = z, dot(r, z)
+    stopped = length <= targets
     negative, n_iter = stopped & False, 0
     while not _all(stopped):
         q = product(p)
         n_iter += 1
-        curvature = _dot(p, q)
-        negative = negative | (_not(stopped) & (rho > 0) & _not(curvature > _dot(p, floor * p)))
+        curvature = dot(p, q)
+        least = 0.0 if isinstance(floor, float) and floor == 0 else dot(p, floor * p)
+        negative = negative | (_not(stopped) & (rho > 0) & _not(curvature > least))
         stopped = stopped | negative | _not(rho > 0)
         alpha = _ratio(rho, curvature, stopped)
-        x, r = x + alpha * p, r - alpha * q
-        norm = _norm(r)
+        x, r = _sum(alpha, p, x), _sum(-alpha, q, r)
+        length = norm(r)
         z = precondition(r)
-        previous, rho = rho, _dot(r, z)
+        previous, rho = rho, dot(r, z)
         beta = _ratio(rho, previous, stopped)
-        stopped = stopped | (norm <= targets)
-        yield CGState(x, n_iter, norm, alpha, beta, stopped, negative)
-        p = z + beta * p
+        stopped = stopped | (length <= targets)
+        yield CGState(x, n_iter, length, alpha, beta, stopped, negative)
+        p = _sum(beta, p, z)
 
 
 def solve_cg(
@@ -165,12 +166,13 @@ def solve_cg(
     x0 : array_like, optional
         Where to start; zeros by default.
     callback : callable, optional
-        ``callback(state)`` after each iteration, with ``n_iter``, ``x`` and ``residual``; returning True stops.
+        ``callback(state)`` after each iteration, with ``n_iter``, ``x``, ``residual_norm`` and ``residual``, which is
+        relative to b; returning True stops.
 
     Returns
     -------
     CGResult
-        With the iterate of least residual, where the method did not converge.
+        ``x``, ``converged``, ``n_iter``, ``residual_norm``, ``negative_curvature`` and ``history``.
 
     Raises
     ------
@@ -180,8 +182,9 @@ def solve_cg(
     Warns
     -----
     ConvergenceWarning
-        If a column did not converge: the iterations were used up, or a direction p with
-        :math:`p^T (A + \mathrm{damp}\, I)\, p \le 0` was met, as ``negative_curvature`` then says.
+        If a column did not converge: the iterations were used up, a direction p with
+        :math:`p^T (A + \mathrm{damp}\, I)\, p \le 0` was met, as ``negative_curvature`` then says, or the
+        preconditioner proved not to be positive definite.
 
     Notes
     -----
@@ -207,62 +210,98 @@ def solve_cg(
     b = as_floating(b, "b", shape=(operator.n, *like.shape[1:]))
     damp = as_number(damp, "damp", above=0, closed=True)
     x0 = None if x0 is None else as_floating(x0, "x0", shape=tuple(b.shape), dtype=b.dtype, like=b)
-    size = _norm(b)
     n_max = max(1, 10 * operator.n) if max_iter is None else as_count(max_iter, "max_iter")
     tol = as_number(tol, "tol", above=0)
     loop = Loop("solve_cg", tol=tol, max_iter=n_max, callback=callback, residual="residual")
-    best = _Best(b if x0 is None else b - operator @ x0 - damp * x0, x0, size)
-    steps = cg_iterations(
-        lambda p: operator @ p + damp * p,
-        b,
-        x0=x0,
-        preconditioner=_checked_preconditioner(preconditioner, b),
-        targets=tol * size,
-    )
-    negative = False
-    for _ in loop.stage(error=best.worst):
+    preconditioner = _checked_preconditioner(preconditioner, b)
+
+    def product(p: Array) -> Array:
+        return operator @ p + damp * p if damp else operator @ p
+
+    unit = _unit(b, x0)
+    if unit is not None:
+        b, x0 = b / unit, None if x0 is None else x0 / unit
+    xp, size = array_namespace(b), norm(b)
+    targets = tol * size
+    best = _Best(b if x0 is None else b - product(x0), x0)
+    steps = cg_iterations(product, b, x0=x0, preconditioner=preconditioner, targets=targets)
+    negative, advice = False, ""
+    for _ in loop.stage(error=0.0 if _all(best.norm <= targets) else _relative(best.norm, size)):
         at = next(steps)
         best.take(at)
         negative = not _all(_not(at.negative))
-        loop.report(best.worst, state=lambda: {"x": best.x})
-        if best.worst > tol and (negative or _all(at.stopped)):
+        done = _all(at.residual_norm <= targets)
+        loop.report(
+            _relative(at.residual_norm, size),
+            done=done,
+            state=partial(_shown, at, unit),
+        )
+        if not done and (negative or _all(at.stopped)):
+            what = "A + damp I" if negative else "the preconditioner"
+            advice = f"A direction of negative curvature was met: {what} is not positive definite."
             break
-    advice = "A direction of negative curvature was met: A + damp I is not positive definite." if negative else ""
     loop.finish(advice)
     return CGResult(
-        x=best.xp.asarray(best.x, copy=True),
+        x=xp.asarray(_times(best.x, unit), copy=True),
         converged=loop.converged,
         n_iter=loop.n_iter,
-        residual_norm=best.norm,
+        residual_norm=_times(best.norm, unit),
         negative_curvature=negative,
-        history=loop.history,
+        history={"residual": np.empty(0)} | loop.history,
     )
+
+
+def _shown(at: CGState, unit: Any) -> dict[str, Any]:
+    return {"x": _times(at.x, unit), "residual_norm": _times(at.residual_norm, unit)}
 
 
 class _Best:
     """The iterate of least residual, column by column."""
 
-    def __init__(self, r: Array, x0: Array | None, size: Any) -> None:
+    def __init__(self, r: Array, x0: Array | None) -> None:
         self.xp = array_namespace(r)
         self.x = self.xp.zeros_like(r) if x0 is None else x0
-        self.norm, self.size = _norm(r), size
+        self.norm = norm(r)
 
     def take(self, at: CGState) -> None:
         """Look at one more iterate."""
         better = at.residual_norm < self.norm
-        if isinstance(better, bool):
-            self.x, self.norm = (at.x, at.residual_norm) if better else (self.x, self.norm)
-            return
-        self.x = self.xp.where(better, at.x, self.x)
-        self.norm = self.xp.where(better, at.residual_norm, self.norm)
+        if _all(better):
+            self.x, self.norm = at.x, at.residual_norm
+        elif not isinstance(better, bool):
+            self.x = self.xp.where(better, at.x, self.x)
+            self.norm = self.xp.where(better, at.residual_norm, self.norm)
 
-    @property
-    def worst(self) -> float:
-        """The largest residual relative to b; 0 where both are 0."""
-        if isinstance(self.norm, float):
-            return self.norm / (self.size or 1.0)
-        relative = self.norm / self.xp.where(self.size > 0, self.size, self.xp.ones_like(self.size))
-        return float(self.xp.max(relative)) if self.x.size else 0.0
+
+def _relative(length: Any, size: Any) -> float:
+    """The largest of the lengths relative to those of b; 0 where both are 0."""
+    if isinstance(length, float):
+        return length / (size or 1.0)
+    xp = array_namespace(length)
+    return float(xp.max(length / xp.where(size > 0, size, xp.ones_like(size)))) if length.shape[0] else 0.0
+
+
+def _unit(b: Array, x0: Array | None) -> Any:
+    """A power of two, or one a column, in which b is of moderate size; None if it is so anyway."""
+    if 0 in b.shape:
+        return None
+    xp, far = array_namespace(b), 1e12 if eps_of(b) > 1e-10 else 1e90
+    top = _top(b)
+    if bool(np.all((top == 0) | ((top < far) & (top > 1 / far)))):
+        return None
+    unit = np.where(top > 0, np.exp2(np.frexp(top)[1] - 1.0), 1.0)
+    if x0 is not None and bool(np.any(_top(x0) > far**3 * np.minimum(unit, 1))):
+        return None  # the start is of another size altogether, and the one that counts
+    return float(unit) if b.ndim == 1 else xp.asarray(unit, dtype=b.dtype, device=b.device)
+
+
+def _top(x: Array) -> np.ndarray[Any, Any]:
+    xp = array_namespace(x)
+    return to_numpy(xp.max(xp.abs(x), axis=0)).astype(np.float64)
+
+
+def _times(x: Array, unit: Any) -> Array:
+    return x if unit is None else x * unit
 
 
 def _checked_preconditioner(given: Any, b: Array) -> Any:
@@ -291,14 +330,13 @@ def _preconditioner(given: Any, b: Array) -> Callable[[Array], Array]:
 # The coefficients of a vector are Python numbers, those of columns are (k,) arrays; these make one code of both.
 
 
-def _dot(x: Array, y: Array) -> Any:
-    """The inner product of columns."""
-    return float(x @ y) if x.ndim == 1 else array_namespace(x).sum(x * y, axis=0)
-
-
-def _norm(r: Array) -> Any:
-    square = _dot(r, r)
-    return math.sqrt(square) if isinstance(square, float) else array_namespace(square).sqrt(square)
+def _sum(factor: Any, p: Array, x: Array) -> Array:
+    """``factor * p + x`` in the dtype of p, the factor a number or numbers a column."""
+    if not isinstance(factor, float):
+        factor = array_namespace(p).astype(factor, p.dtype, copy=False)
+    total = factor * p
+    total += x
+    return total
 
 
 def _not(mask: Any) -> Any:

@@ -55,7 +55,7 @@ def jittered_cholesky(A: Any, *, max_jitter: float = 1e-4) -> tuple[Array, float
     if L is not None:
         return L, 0.0
     eye = xp.eye(A.shape[0], dtype=A.dtype, device=A.device)
-    mean = float(xp.sum(A * eye)) / A.shape[0]
+    mean = float(xp.sum(xp.linalg.diagonal(A), dtype=xp.float64)) / A.shape[0]
     share = 1e-7 if A.dtype == xp.float32 else 1e-12
     while mean > 0 and share <= max_jitter * (1 + 1e-9):
         L = _factor(A + share * mean * eye)
@@ -267,14 +267,11 @@ def _factor(A: Array) -> Array | None:
 
 
 def _failing_pivot(A: np.ndarray[Any, Any]) -> tuple[int, float]:
-    """The first pivot that is not positive, by bisection on the leading blocks that have a factor."""
-    A = np.tril(A) + np.tril(A, -1).T
-    good, bad = 0, A.shape[0]
-    while bad - good > 1:
-        middle = (good + bad) // 2
-        good, bad = (good, middle) if _factor(A[:middle, :middle]) is None else (middle, bad)
-    rest = np.linalg.solve(A[:good, :good], A[:good, good])
-    return good, float(A[good, good] - A[good, :good] @ rest)
+    """The first pivot that is not positive; LAPACK says in which row."""
+    potrf: Any = scipy.linalg.get_lapack_funcs("potrf", (A,))
+    L, failed = potrf(A, lower=True)
+    row = failed - 1
+    return row, float(A[row, row] - L[row, :row] @ L[row, :row])
 
 
 def _forward_solve(L: Array, B: Array) -> Array:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from scipy.linalg import eigh_tridiagonal
 
-from numcore.arrays import Array, as_choice, as_count, as_floating, as_number, as_rng
+from numcore.arrays import Array, as_choice, as_count, as_floating, as_number, as_rng, to_numpy
+from numcore.linalg._inner import dot, norm
 from numcore.linalg._lanczos import tridiagonalise
 from numcore.linalg._operator import Operator
 from numcore.results import Result
@@ -80,9 +81,9 @@ def trace_estimate(
     method : {"hutch++", "hutchinson"}
         The estimate. Its variance falls as ``1 / n_probes^2`` (Hutch++, on a positive semi-definite A) or
         ``1 / n_probes``.
-    dist : {"rademacher", "normal"}
-        Probes of signs, or normal ones. With n probes, the variance of Hutchinson's estimate is
-        ``2 (|A|_F^2 - sum A_ii^2) / n`` with signs, ``2 |A|_F^2 / n`` with normal probes.
+    dist : {"rademacher", "gaussian"}
+        Probes of signs, or Gaussian ones ("normal" is the same). With n probes, the variance of Hutchinson's estimate
+        is ``2 (|A|_F^2 - sum A_ii^2) / n`` with signs, ``2 |A|_F^2 / n`` with Gaussian probes.
     rng : optional
         Anything that :func:`numpy.random.default_rng` takes.
 
@@ -136,8 +137,8 @@ def diagonal_estimate(A: Any, *, n_probes: int = 30, dist: str = "rademacher", r
         Any square operator.
     n_probes : int
         Probes, each of one product.
-    dist : {"rademacher", "normal"}
-        Probes of signs, which make it exact for diagonal A, or normal ones.
+    dist : {"rademacher", "gaussian"}
+        Probes of signs, which make it exact for diagonal A, or Gaussian ones ("normal" is the same).
     rng : optional
         Anything that :func:`numpy.random.default_rng` takes.
 
@@ -171,7 +172,8 @@ def diagonal_estimate(A: Any, *, n_probes: int = 30, dist: str = "rademacher", r
     if n_probes == 1:
         return EstimateResult(value, xp.full_like(value, xp.nan), 1)
     rest = products - value[:, None] * squares
-    stderr = xp.sqrt(xp.sum(rest * rest, axis=1) * (n_probes / (n_probes - 1))) / total
+    spread = xp.astype(norm(rest.T), value.dtype, copy=False)
+    stderr = spread * (n_probes / (n_probes - 1)) ** 0.5 / total
     return EstimateResult(value, stderr, n_probes)
 
 
@@ -224,6 +226,8 @@ def function_trace(
     """
     operator, draw, n_probes = _check(A, n_probes, "rademacher", rng)
     k = as_count(k, "k")
+    if not callable(f):
+        raise TypeError(f"f must be callable; got {f!r}")
     sums, n_matvec = [], 0
     for nodes, weights in _quadratures(operator, draw, k, n_probes):
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -312,22 +316,21 @@ def _check(A: Any, n_probes: Any, dist: Any, rng: Any) -> tuple[Operator, Callab
     if operator.n == 0:
         raise ValueError("A must not be empty; got shape (0, 0)")
     n_probes = as_count(n_probes, "n_probes")
-    as_choice(dist, "dist", ("rademacher", "normal"))
+    as_choice(dist, "dist", ("rademacher", "gaussian", "normal"))
     generator = as_rng(rng)
 
     def draw(count: int) -> Array:
         shape = (operator.n, count)
-        normal = dist == "normal"
+        signs = dist == "rademacher"
         return operator.array(
-            generator.standard_normal(shape) if normal else 2.0 * generator.integers(2, size=shape) - 1
+            2.0 * generator.integers(2, size=shape) - 1 if signs else generator.standard_normal(shape)
         )
 
     return operator, draw, n_probes
 
 
 def _quadratic_forms(operator: Operator, Z: Array) -> np.ndarray[Any, Any]:
-    xp = operator.xp
-    return np.asarray([float(v) for v in xp.sum(Z * (operator @ Z), axis=0)])
+    return to_numpy(dot(Z, operator @ Z))
 
 
 def _quadratures(operator: Operator, draw: Callable[[int], Array], k: int, n_probes: int) -> Any:
@@ -340,4 +343,5 @@ def _quadratures(operator: Operator, draw: Callable[[int], Array], k: int, n_pro
 
 def _mean(values: np.ndarray[Any, Any]) -> tuple[float, float]:
     n = len(values)
-    return float(values.mean()), float(values.std(ddof=1) / n**0.5) if n > 1 else float("nan")
+    mean = float(values.mean())
+    return mean, norm(values - mean) / ((n - 1) * n) ** 0.5 if n > 1 else float("nan")

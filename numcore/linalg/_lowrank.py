@@ -10,6 +10,7 @@ import numpy as np
 import scipy.linalg
 
 from numcore.arrays import Array, array_namespace, as_count, as_floating, as_number, as_rng, eps_of, is_numpy, to_numpy
+from numcore.linalg._inner import norm
 from numcore.linalg._operator import Operator
 from numcore.results import Result
 
@@ -83,7 +84,7 @@ def pivoted_cholesky(K: Any, rank: int, *, diagonal: Any = None, tol: float = 0.
     floor = eps_of(rest) * float(xp.max(rest)) if n else 0.0
     L = xp.zeros((min(rank, n), n), dtype=rest.dtype, device=rest.device)
     pivots: list[int] = []
-    while len(pivots) < L.shape[0] and float(xp.sum(rest)) > tol:
+    while len(pivots) < L.shape[0] and float(xp.sum(rest, dtype=xp.float64)) > tol:
         p, j = int(xp.argmax(rest)), len(pivots)
         if not float(rest[p]) > floor:
             break
@@ -95,11 +96,16 @@ def pivoted_cholesky(K: Any, rank: int, *, diagonal: Any = None, tol: float = 0.
         # exactly: by rounding it might be chosen again
         rest[p] = 0.0
         pivots.append(p)
-    return PivotedCholeskyResult(L[: len(pivots), :].T, np.asarray(pivots, dtype=np.intp), float(xp.sum(rest)))
+    trace_error = float(xp.sum(rest, dtype=xp.float64))
+    return PivotedCholeskyResult(L[: len(pivots), :].T, np.asarray(pivots, dtype=np.intp), trace_error)
 
 
 def _rows_and_diagonal(K: Any, diagonal: Any) -> tuple[Callable[[int], Array], Array]:
     """A function that gives rows, checked, and a copy of the diagonal."""
+    if hasattr(K, "matvec"):
+        raise TypeError(
+            "K must be an array or a function that gives its rows; got an operator, which has only products"
+        )
     if callable(K):
         if diagonal is None:
             raise ValueError("diagonal must be given where K is a callable; got None")
@@ -226,7 +232,7 @@ def nystrom(K: Any, k: int, *, oversample: int = 10, rng: Any = None) -> tuple[A
     xp = operator.xp
     Omega = _orthonormal(operator.array(as_rng(rng).standard_normal((n, size))))
     Y = operator @ Omega
-    shift = eps_of(Y) * float(xp.sqrt(xp.sum(Y * Y)))
+    shift = eps_of(Y) * norm(xp.reshape(Y, (-1,)))
     if shift == 0:
         return Omega[:, :k], xp.zeros(k, dtype=Y.dtype, device=Y.device)
     for growth in (1.0, 10.0, 100.0):

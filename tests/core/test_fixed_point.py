@@ -159,6 +159,19 @@ class TestFixedPoint:
         eps = np.finfo(dtype).eps
         assert result.residual <= 4 * eps * 10**0.5 * abs(x).max() * 1.1
 
+    @pytest.mark.parametrize("method", METHODS)
+    @pytest.mark.parametrize(
+        ("dtype", "scale"), [("float64", 1e-250), ("float64", 1e250), ("float32", 1e-30), ("float32", 1e30)]
+    )
+    def test_problems_of_any_size_take_the_same_steps(self, method, dtype, scale):
+        A, b, _ = (z.astype(dtype) for z in contraction(10, factor=0.8))
+        near, far = (
+            fixed_point(lambda z, s=s: A @ z + (s * b).astype(dtype), np.zeros(10, dtype), method=method, tol=1e-3 * s)
+            for s in (1.0, scale)
+        )
+        assert far.converged and abs(far.n_iter - near.n_iter) <= 1
+        np.testing.assert_allclose(far.x / far.x.dtype.type(scale), near.x, atol=2e-2)
+
     def test_a_tiny_solution_is_not_taken_for_rounding(self):
         result = fixed_point(lambda x: 0.5 * x + 1e-9, np.float32(0), tol=1e-14, method="picard")
         assert result.x == pytest.approx(2e-9, rel=1e-5)
@@ -311,7 +324,7 @@ class TestSplitting:
         x, slack = result.x, M @ result.x - b
         assert result.converged
         assert (x >= 0).all() and slack.min() > -1e-8 and abs(x @ slack) < 1e-7
-        assert result.residual == np.max(abs(relu(x - step * slack) - x)) / step
+        assert result.residual == pytest.approx(np.max(abs(relu(x - step * slack) - x)) / step, rel=1e-12)
 
     def test_forward_backward_contracts_at_the_stated_rate(self):
         # symmetric: step 2 / (m + L) gives the factor (L - m) / (L + m)
@@ -440,6 +453,13 @@ class TestImplicitVjp:
         with pytest.warns(ConvergenceWarning):
             result = implicit_vjp(lambda v: A @ v, b, method=method, max_iter=2)
         assert not result.converged and result.residual > 1e-10 and result.x.any()
+
+    @pytest.mark.parametrize("max_iter", [1, 29, 31, 60, 75])
+    def test_gmres_makes_no_more_products_than_it_may(self, max_iter):
+        Q = np.linalg.qr(np.random.default_rng(0).normal(size=(200, 200)))[0]  # hopeless for GMRES(30)
+        with pytest.warns(ConvergenceWarning, match=f"after {max_iter} products"):
+            result = implicit_vjp(lambda v: v - Q @ v, np.ones(200), max_iter=max_iter)
+        assert result.n_iter == max_iter
 
     def test_a_singular_system_is_no_solution(self):
         with pytest.warns(ConvergenceWarning):
@@ -582,6 +602,19 @@ class TestBadInput:
     def test_a_bad_start_is_named(self, x0, error, match):
         with pytest.raises(error, match=match):
             fixed_point(np.cos, x0)
+
+    def test_what_is_no_function_is_named(self):
+        for call, name in (
+            (lambda: fixed_point(3, 1.0), "func"),
+            (lambda: fixed_point(np.cos, 1.0, merit=3), "merit"),
+            (lambda: forward_backward(3, np.cos, 1.0, step=1.0), "forward"),
+            (lambda: forward_backward(np.cos, 3, 1.0, step=1.0), "prox"),
+            (lambda: peaceman_rachford(3, np.cos, 1.0), "resolvent"),
+            (lambda: douglas_rachford(np.cos, 3, 1.0), "prox"),
+            (lambda: implicit_vjp(3, 1.0), "vjp"),
+        ):
+            with pytest.raises(TypeError, match=f"{name} must be callable; got 3"):
+                call()
 
     def test_rows_need_an_axis(self):
         with pytest.raises(ValueError, match="x0 must have an axis of rows"):

@@ -81,6 +81,18 @@ class TestJitteredCholesky:
         with pytest.raises(np.linalg.LinAlgError, match="row 0"):
             jittered_cholesky(np.zeros((2, 2)))
 
+    def test_the_pivot_is_right_where_the_rows_above_it_are_nearly_dependent(self):
+        n = 12
+        L = np.tril(np.random.default_rng(0).normal(size=(n, n)), -1) + np.diag(np.geomspace(1, 0.1, n))
+        A = L @ L.T
+        A[9, 9] -= L[9, 9] ** 2 + 0.25
+        with pytest.raises(np.linalg.LinAlgError, match=r"pivot in row 9 is -0.25"):
+            jittered_cholesky(A, max_jitter=0)
+
+    def test_the_mean_of_a_large_float32_diagonal_does_not_overflow(self):
+        L, jitter = jittered_cholesky(np.full((40, 40), 3e37, np.float32))
+        assert np.isfinite(L).all() and jitter == pytest.approx(3e30, rel=1e-5)
+
     def test_only_the_lower_triangle_is_used_and_the_input_is_kept(self):
         A = np.tril(spd(5))
         before = A.copy()
@@ -275,7 +287,14 @@ class TestCG:
             result = solve_cg(A, b, max_iter=7)
         assert not result.converged and result.n_iter == 7
         assert result.residual_norm == pytest.approx(np.linalg.norm(b - A @ result.x), rel=1e-6)
-        assert np.all(np.diff(result.history["residual"]) <= 0)
+        lengths = []
+        for at in cg_iterations(lambda p: A @ p, b):
+            lengths.append(at.residual_norm)
+            if at.n_iter == 7:
+                break
+        np.testing.assert_allclose(result.history["residual"], np.array(lengths) / 60**0.5)
+        assert max(lengths) > lengths[0]  # the history is that of the iterates, which may get worse
+        assert result.residual_norm == min([60**0.5, *lengths])
 
     def test_a_good_start_needs_no_iteration(self):
         A, b = spd(5), np.ones(5)
@@ -288,6 +307,72 @@ class TestCG:
     def test_dtypes_are_kept(self, dtype):
         result = solve_cg(spd(8).astype(dtype), np.ones(8, dtype), tol=1e-4)
         assert result.x.dtype == dtype
+
+    @pytest.mark.parametrize("columns", [False, True])
+    @pytest.mark.parametrize(
+        ("dtype", "scale"),
+        [("float64", s) for s in (1e-250, 1e-160, 1e160, 1e290)] + [("float32", s) for s in (1e-30, 1e-20, 1e20, 1e30)],
+    )
+    def test_right_sides_whose_squares_do_not_fit_are_solved_as_well(self, dtype, scale, columns):
+        A, b = spd(15).astype(dtype), np.linspace(1, 2, 15).astype(dtype)
+        tol = 1e-5 if dtype == "float32" else 1e-10
+        big = (np.stack([b, b], axis=1) * np.array([scale, 1]) if columns else scale * b).astype(dtype)
+        plain, result = solve_cg(A, b, tol=tol), solve_cg(A, big, tol=tol)
+        x = result.x[:, 0] if columns else result.x
+        assert result.converged and abs(result.n_iter - plain.n_iter) <= 1 and x.dtype == dtype
+        np.testing.assert_allclose(A @ (x / x.dtype.type(scale)), b, rtol=100 * 100 * tol)
+        again = solve_cg(A, big, tol=tol, x0=result.x)
+        assert again.n_iter <= 5 and again.converged
+
+    def test_an_exact_start_of_another_size_is_kept(self):
+        A = np.diag([1e-300, 2e-300])
+        assert np.array_equal(solve_cg(A, A @ np.ones(2), x0=np.ones(2)).x, np.ones(2))
+
+    def test_a_history_without_iterations_is_empty(self):
+        assert solve_cg(np.eye(3), np.zeros(3)).history["residual"].shape == (0,)
+
+    def test_a_preconditioner_that_is_not_positive_definite_is_blamed(self):
+        for bad in (-np.eye(3), np.zeros((3, 3))):
+            with pytest.warns(ConvergenceWarning, match="the preconditioner is not positive definite"):
+                result = solve_cg(np.eye(3), np.ones(3), preconditioner=bad)
+            assert not result.converged and not result.negative_curvature
+
+    def test_the_callback_sees_the_iterates_and_an_exception_in_it_passes(self):
+        A, b, seen = spd(9), 1e200 * np.ones(9), []
+        solve_cg(A, b, callback=lambda s: seen.append(s))
+        for state in seen:
+            assert np.linalg.norm(A @ (state.x / 1e200) - 1) == pytest.approx(state.residual_norm / 1e200, abs=1e-12)
+            assert state.residual == pytest.approx(state.residual_norm / 3e200) and not state.x.flags.writeable
+        with pytest.raises(ZeroDivisionError):
+            solve_cg(A, b, callback=lambda s: 1 / 0)
+
+    def test_matrices_and_tables_are_read_as_arrays(self):
+        class Table:
+            """As a data frame: it has a shape and products, and its values can be read."""
+
+            shape = (6, 6)
+
+            def __array__(self, dtype=None, copy=None):
+                return A
+
+            def __matmul__(self, other):
+                raise AssertionError
+
+        A, b = spd(6), np.ones(6)
+        with pytest.warns(PendingDeprecationWarning):
+            matrix = np.matrix(A)
+        for form in (matrix, Table()):
+            np.testing.assert_allclose(solve_cg(form, b).x, solve_cg(A, b).x)
+
+    def test_columns_in_float32_add_up_in_float64(self):
+        n = 200_000
+        b = np.full((n, 1), 0.1, np.float32)
+        at = next(cg_iterations(lambda p: 2 * p, b, x0=np.zeros_like(b), targets=0.0))
+        assert at.alpha[0] == pytest.approx(0.5, rel=1e-6) and at.x.dtype == np.float32
+        with pytest.warns(ConvergenceWarning):
+            result = solve_cg(aslinearoperator(scipy.sparse.diags_array(np.linspace(1, 2, n))), b, max_iter=1)
+        r = b[:, 0].astype(float) - np.linspace(1, 2, n) * result.x[:, 0]
+        assert result.residual_norm[0] == pytest.approx(np.linalg.norm(r), rel=1e-5)
 
     def test_the_callback_may_stop(self):
         seen = []
@@ -320,6 +405,8 @@ class TestCG:
             ),
             (lambda: solve_cg(I, np.ones(3), preconditioner=np.eye(2)), ValueError, "preconditioner"),
             (lambda: solve_cg(broken, np.ones(3)), ValueError, "A @ x must be finite; 3 of its 3"),
+            (lambda: solve_cg(np.diag([1, np.inf, 1]), np.ones(3)), ValueError, "A must be finite; 1 of its 9"),
+            (lambda: solve_cg([[1, np.nan], [0, 1]], np.ones(2)), ValueError, "A must be finite; 1 of its 4"),
         ):
             with pytest.raises(error, match=match):
                 call()
@@ -356,11 +443,31 @@ class TestLanczos:
         found = scipy.linalg.eigvalsh_tridiagonal(T.alpha, T.beta)
         np.testing.assert_allclose(found, np.linspace(-2, 5, distinct), atol=1e-12)
 
+    def test_many_rows_in_float32_with_a_large_eigenvalue_are_no_breakdown(self):
+        values = np.random.default_rng(0).random(50_000).astype(np.float32)
+        values[0] = 1000
+        A = scipy.sparse.diags_array(values)
+        T = lanczos(A, 8, rng=0)
+        assert T.n_iter == 8 and not T.breakdown
+        result = function_trace(A, np.sqrt, k=20, n_probes=1, rng=0)
+        assert result.value == pytest.approx(np.sqrt(values.astype(float)).sum(), rel=1e-3)
+
     def test_more_steps_than_dimensions_are_clipped(self):
         T = lanczos(spd(5), 100, rng=0)
         assert T.n_iter == 5 and T.breakdown
         assert lanczos(np.zeros((4, 4)), 3, rng=0).n_iter == 1
         assert lanczos([[2.0]], 3).alpha == pytest.approx([2.0])
+
+    @pytest.mark.parametrize(("dtype", "scales"), [("float64", (1e-250, 1e200)), ("float32", (1e-30, 1e25))])
+    def test_matrices_of_any_size_have_the_same_steps(self, dtype, scales):
+        A = spd(12).astype(dtype)
+        T = lanczos(A, 6, v0=np.ones(12, dtype))
+        for scale in scales:
+            far = lanczos((scale * A.astype(float)).astype(dtype), 6, v0=np.ones(12, dtype))
+            assert far.n_iter == 6 and not far.breakdown
+            rtol = 1e-3 if dtype == "float32" else 1e-10
+            np.testing.assert_allclose(far.alpha / scale, T.alpha, rtol=rtol)
+            np.testing.assert_allclose(far.beta / scale, T.beta, rtol=rtol)
 
     def test_a_start_of_any_length_is_normalised(self):
         for size in (1e-300, 1.0, 1e300):
@@ -460,6 +567,28 @@ class TestEstimates:
             assert result.n_matvec == 8 * 30
         # Student's t on 7 degrees of freedom: 95 % within 2.4
         assert np.mean(np.abs(off) < 3) >= 0.9
+
+    @pytest.mark.parametrize("scale", [1e-200, 1e200])
+    def test_standard_errors_are_right_at_any_size(self, scale):
+        A = spd(12)
+        for estimate in (trace_estimate, diagonal_estimate, lambda A, **o: function_trace(A, lambda t: t, **o)):
+            near, far = estimate(A, n_probes=9, rng=0), estimate(scale * A, n_probes=9, rng=0)
+            np.testing.assert_allclose(np.divide(far.value, scale), near.value, rtol=1e-10)
+            np.testing.assert_allclose(np.divide(far.stderr, scale), near.stderr, rtol=1e-8)
+        result = spectral_density(scale * A, rng=0)
+        assert scipy.integrate.trapezoid(result.density, result.grid) == pytest.approx(1, abs=1e-5)
+
+    def test_a_float32_trace_of_many_rows_adds_up_in_float64(self):
+        n = 300_000
+        A = scipy.sparse.diags_array(np.full(n, 0.1, np.float32))
+        result = trace_estimate(A, method="hutchinson", n_probes=2, rng=0)
+        assert result.value == pytest.approx(n * float(np.float32(0.1)), rel=1e-7)
+
+    def test_gaussian_probes_go_by_two_names(self):
+        A = spd(50)
+        for estimate in (trace_estimate, diagonal_estimate):
+            values = [estimate(A, dist=dist, rng=0).value for dist in ("gaussian", "normal", "rademacher")]
+            assert np.array_equal(values[0], values[1]) and not np.array_equal(values[0], values[2])
 
     def test_a_function_that_is_not_finite_on_the_spectrum_is_named(self):
         with pytest.raises(ValueError, match=r"f must be finite on the spectrum of A; it is nan at -1"):
@@ -662,6 +791,9 @@ class TestLowRank:
 
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
     def test_nystrom_survives_rounding_and_zero(self, dtype):
+        for scale in (1e-30, 1e25) if dtype == "float32" else (1e-250, 1e200):
+            near, far = (nystrom((s * self.kernel()).astype(dtype), 3, rng=0)[1] for s in (1, scale))
+            np.testing.assert_allclose(far.astype(float) / scale, near, rtol=1e-4 if dtype == "float32" else 1e-10)
         U, values = nystrom(self.kernel(dtype=dtype), 30, rng=0)
         assert U.dtype == dtype and np.isfinite(U).all() and (values >= 0).all()
         U, values = nystrom(np.zeros((5, 5), dtype), 2, rng=0)
@@ -683,6 +815,12 @@ class TestLowRank:
             (lambda: nystrom(np.ones((2, 3)), 1), ValueError, "K must be square"),
             (lambda: nystrom(-I, 2), np.linalg.LinAlgError, "positive semi-definite"),
             (lambda: nystrom(I * 1j, 2), TypeError, "K must be real"),
+            (lambda: pivoted_cholesky(aslinearoperator(I), 1), TypeError, "K must be an array or a function"),
+            (
+                lambda: randomized_svd(LinearOperator((3, 3), matvec=lambda v: v, dtype=float), 1),
+                TypeError,
+                "A must offer products with its transpose",
+            ),
         ):
             with pytest.raises(error, match=match):
                 call()
