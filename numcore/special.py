@@ -1,4 +1,4 @@
-"""Softmax and its kin, along any axis, for entries of any size."""
+"""Softmax and its kin, dense and sparse, along any axis, for entries of any size."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import math
 from typing import Any
 
 import numpy as np
+from array_api_compat import device
 
 from numcore.arrays import Array, array_namespace, as_count, as_floating, as_out
 from numcore.dispatch import dispatchable
+from numcore.prox._loops import simplex_rows
 
-__all__ = ["logsumexp", "softmax"]
+__all__ = ["entmax15", "logsumexp", "softmax", "sparsemax"]
 
 
 def softmax(x: Any, *, axis: int = -1, out: Array | None = None) -> Array:
@@ -118,6 +120,98 @@ def logsumexp(x: Any, *, axis: int = -1) -> Array:
     return array_namespace(x).reshape(result, x.shape[:axis] + x.shape[axis + 1 :])
 
 
+def sparsemax(x: Any, *, axis: int = -1, out: Array | None = None) -> Array:
+    r"""The nearest point of the simplex along an axis: weights of sum one, many of them 0.
+
+    .. math:: \operatorname{sparsemax}(x) = \arg\min_{p \ge 0,\ \sum p = 1} \lVert p - x \rVert_2
+
+    Parameters
+    ----------
+    x, axis, out
+        As for :func:`softmax`.
+
+    Returns
+    -------
+    array
+        As for :func:`softmax`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for :func:`softmax`.
+
+    References
+    ----------
+    .. [1] A. Martins and R. Astudillo, "From Softmax to Sparsemax: A Sparse Model of Attention and Multi-Label
+       Classification", ICML 2016, Algorithm 1.
+
+    Examples
+    --------
+    >>> from numcore.special import sparsemax
+    >>> sparsemax([1.0, 0.8, 0.1, -0.5])
+    array([0.6, 0.4, 0. , 0. ])
+    """
+    return _sparse(_simplex_of_mass_one, x, axis, out)
+
+
+def entmax15(x: Any, *, axis: int = -1, out: Array | None = None) -> Array:
+    r"""The 1.5-entmax along an axis: between :func:`softmax` and :func:`sparsemax`.
+
+    .. math:: \operatorname{entmax}_{1.5}(x)_j = \max(x_j / 2 - \tau, 0)^2
+
+    with the tau for which they sum to one. It maximises ``<p, x> + 4/3 sum (p_j - p_j^{3/2})`` over the simplex.
+
+    Parameters
+    ----------
+    x, axis, out
+        As for :func:`softmax`.
+
+    Returns
+    -------
+    array
+        As for :func:`softmax`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As for :func:`softmax`.
+
+    References
+    ----------
+    .. [1] B. Peters, V. Niculae and A. Martins, "Sparse Sequence-to-Sequence Models", ACL 2019, Algorithm 2.
+
+    Examples
+    --------
+    >>> from numcore.special import entmax15
+    >>> entmax15([1.0, 0.8, 0.1, -0.5]).round(4)
+    array([0.5292, 0.3937, 0.077 , 0.    ])
+    """
+    return _sparse(entmax15_rows, x, axis, out)
+
+
+def _sparse(loop: Any, x: Any, axis: int, out: Array | None) -> Array:
+    x = as_floating(x, "x", infinite="allow")
+    axis = _axis_of(x, axis)
+    xp = array_namespace(x)
+    too_large = int(xp.count_nonzero(x == xp.inf))
+    if too_large:
+        raise ValueError(f"x must be free of nan and +inf; {too_large} of its {x.size} entries are not")
+    rows = _rows(x, axis)
+    masked = xp.max(rows, axis=1) == -xp.inf
+    empty = bool(xp.any(masked))
+    target = None if out is None else as_out(out, x)
+    result = loop(xp.where(masked[:, None], xp.zeros_like(rows), rows) if empty else rows, xp.empty_like(rows))
+    result = _unrows(xp.where(masked[:, None], xp.zeros_like(rows), result) if empty else result, x, axis)
+    if target is None:
+        return result
+    target[...] = result
+    return target
+
+
+def _simplex_of_mass_one(x: Array, out: Array) -> Array:
+    return simplex_rows(x, array_namespace(x).ones(x.shape[0], dtype=array_namespace(x).float64, device=device(x)), out)
+
+
 def _axis_of(x: Array, axis: Any) -> int:
     if x.ndim == 0:
         raise ValueError("x must have at least one dimension; got a 0-d array")
@@ -199,6 +293,34 @@ def logsumexp_rows(x: Array) -> Array:
         NaN for a row that holds NaN or ``+inf``, ``-inf`` for one that is ``-inf`` throughout.
     """
     return _summed(x)[2]
+
+
+@dispatchable
+def entmax15_rows(x: Array, out: Array) -> Array:
+    """Write the 1.5-entmax of each row of `x` to `out`, and return it.
+
+    Parameters
+    ----------
+    x : (n, m) array
+        Not empty along its rows, each of which has a finite largest entry. Unchecked otherwise.
+    out : (n, m) array
+        May be `x` itself.
+    """
+    xp = array_namespace(x)
+    with np.errstate(over="ignore"):
+        z = xp.astype(x, xp.float64)
+        z = z / 2 - xp.max(z, axis=1, keepdims=True) / 2
+    # tau is at least -1: what lies well below it becomes 0, and could overflow the sums
+    z = xp.maximum(z, -2 * xp.ones_like(z))
+    u = xp.sort(z, axis=1, descending=True)
+    k = xp.arange(1, z.shape[1] + 1, dtype=xp.float64, device=device(z))
+    mean = xp.cumulative_sum(u, axis=1) / k
+    spread = (1 - (xp.cumulative_sum(u * u, axis=1) - k * mean * mean)) / k
+    tau = mean - xp.sqrt(xp.where(spread > 0, spread, xp.zeros_like(spread)))
+    last = xp.sum(xp.astype(tau <= u, xp.int64), axis=1, keepdims=True)
+    kept = z - xp.take_along_axis(tau, last - 1, axis=1)
+    out[...] = xp.astype(xp.where(kept > 0, kept * kept, xp.zeros_like(kept)), out.dtype)
+    return out
 
 
 # infinities are told apart by what becomes of them, and need no warning

@@ -3,8 +3,9 @@
 The scalar forms are the formulas of ``numcore.prox`` themselves, compiled: ``l1(v, t)``, ``elastic_net(v, t,
 l1_ratio)``, ``l0(v, t)``, ``half(v, t)``, ``two_thirds(v, t)``, ``lq(v, t, q)``, ``mcp(v, step, reg, gamma)``,
 ``scad(v, step, reg, gamma)``, ``log_sum(v, t, eps)``, ``huber(v, t, delta)`` and ``cel0(v, step, reg, norm)``. They
-take floats only, return the type of `v`, compute in float64, and are called from jitted functions only. A sparse result
-costs one comparison. ``penalty_<name>(x, reg, ...)`` is ``reg phi(x)``.
+take floats only, return the type of `v`, compute in float64, and melt into the jitted functions that call them. A
+sparse result costs one comparison. ``soft1`` is another name of ``l1``. ``penalty_<name>(x, reg, ...)`` is ``reg
+phi(x)``.
 """
 
 from __future__ import annotations
@@ -35,16 +36,19 @@ __all__ = [
     "scad",
     "shrink_groups",
     "simplex_rows",
+    "soft1",
     "top_k_rows",
     "total_variation_rows",
     "two_thirds",
 ]
 
-compiled = njit(cache=True, nogil=True)
+# what a formula gives where it does not apply is thrown away; to look for divisions by 0 would keep loops from vectors
+OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+compiled = njit(cache=True, **OPTIONS)
 
 FORMULAS = (*_formulas.HELPERS, *(part for formula in _formulas.FORMULAS.values() for part in formula))
 for formula in FORMULAS:
-    register_jitable(formula)
+    register_jitable(error_model="numpy")(formula)
 
 
 @intrinsic
@@ -58,35 +62,47 @@ def _as_type_of(typingctx: Any, x: Any, like: Any) -> Any:
     return target(x, like), codegen
 
 
-def _scalar(name: str) -> Any:
-    """The operator `name` on scalars: a branch, then the formula."""
+@register_jitable(error_model="numpy")
+def _signed(x, like):
+    return -x if (like < 0) & (x > 0) else x
+
+
+def _operator(name: str, branches: bool) -> Any:
+    """The operator `name` on scalars: a branch, then the formula; or none, so that loops of it run as vectors."""
     active, shrunk, _ = _formulas.FORMULAS[name]
 
-    @register_jitable
+    @register_jitable(error_model="numpy")
     def operator(v, *parameters):
         a = np.float64(abs(v))
-        result = shrunk(_scalars, a, *parameters) if active(_scalars, a, *parameters) else 0.0
-        return _as_type_of(-result if v < 0 and result > 0 else result, v)
+        kept = active(_scalars, a, *parameters)
+        if branches:
+            result = shrunk(_scalars, a, *parameters) if kept else 0.0
+        else:
+            result = _scalars.where(kept, shrunk(_scalars, a, *parameters), 0.0)
+        # rounded before it gets a sign, so that no -0.0 is left
+        return _signed(_as_type_of(result, v), v)
 
-    # under the name that it has here, the cache of compiled loops knows it again
-    operator.__name__ = operator.__qualname__ = name
     return operator
+
+
+def _scalar(name: str) -> Any:
+    """The operator `name` for other compiled loops, and for calls from Python."""
+    return njit(**OPTIONS)(_operator(name, branches=True))
 
 
 def _penalty(name: str) -> Any:
     """``reg phi(x)`` on scalars."""
     penalty = _formulas.FORMULAS[name].penalty
 
-    @register_jitable
     def value(x, reg, *parameters):
         a = np.float64(abs(x))
         return penalty(_scalars, a, reg, *parameters) if a > 0 else 0.0
 
     value.__name__ = value.__qualname__ = f"penalty_{name}"
-    return value
+    return njit(**OPTIONS)(value)
 
 
-l1 = _scalar("l1")
+l1 = soft1 = _scalar("l1")
 elastic_net = _scalar("elastic_net")
 l0 = _scalar("l0")
 half = _scalar("half")
@@ -109,13 +125,13 @@ penalty_log_sum = _penalty("log_sum")
 penalty_huber = _penalty("huber")
 
 
-@register_jitable
+@njit(**OPTIONS)
 def cel0(v, step, reg, norm):
     square = np.float64(norm) * norm
     return mcp(v, step, norm * np.sqrt(2 * np.float64(reg)), 1 / square if square > 0 else np.inf)
 
 
-@register_jitable
+@njit(**OPTIONS)
 def penalty_cel0(x, reg, norm):
     square = np.float64(norm) * norm
     return penalty_mcp(x, norm * np.sqrt(2 * np.float64(reg)), 1 / square if square > 0 else np.inf)
@@ -127,44 +143,62 @@ def _digest() -> str:
     return f"{zlib.crc32(b''.join(code.co_code + repr(code.co_consts).encode() for code in codes)):08x}"
 
 
-def _kernel(operator: Any, count: int) -> Any:
-    """A loop of `operator` over entries; its `count` parameters are rows of `table`, of one column or recurring."""
+def _entry(name: str, count: int, branches: bool) -> Any:
+    """The operator `name` of an entry and three parameters, of which it takes the first `count`."""
+    operator = _operator(name, branches)
+
+    @register_jitable(error_model="numpy")
+    def entry(x, p, q, r):
+        return operator(x, p) if count == 1 else operator(x, p, q) if count == 2 else operator(x, p, q, r)
+
+    # as an attribute of this module it is the same in the next process, to the cache of compiled loops too
+    entry.__name__ = entry.__qualname__ = f"_entry_{name}"
+    globals()[entry.__name__] = entry
+    return entry
+
+
+def _kernel(entry: Any) -> Any:
+    """A loop of `entry` over entries; its parameters are rows of `table`, of one column or recurring."""
 
     def kernel(start, stop, block, v, table, positive, out):
         period = table.shape[1]
+        low = v.dtype.type(0 if positive else -np.inf)
+        p, q, r = table[0, 0], table[1, 0], table[2, 0]
         j = start
         while j < stop:
+            # slices, whose indices are known not to be negative, run as vectors
             first = j % period
-            last = min(period, first + stop - j) if period > 1 else stop - j
-            p, q, r = table[0, first], table[1, first], table[2, first]
-            for k in range(first, last):
-                x = v[j]
-                x = x if x > 0 or not positive else v.dtype.type(0)
-                if period > 1:
-                    p, q, r = table[0, k], table[1, k], table[2, k]
-                if count == 1:
-                    out[j] = operator(x, p)
-                elif count == 2:
-                    out[j] = operator(x, p, q)
-                else:
-                    out[j] = operator(x, p, q, r)
-                j += 1
+            last = min(period, first + stop - j) if period > 1 else first + stop - j
+            source, target = v[j : j + last - first], out[j : j + last - first]
+            if period > 1:
+                stretch = table[:, first:last]
+                for k in range(source.size):
+                    x = source[k] if source[k] > low else low
+                    target[k] = entry(x, stretch[0, k], stretch[1, k], stretch[2, k])
+            else:
+                for k in range(source.size):
+                    target[k] = entry(source[k] if source[k] > low else low, p, q, r)
+            j += source.size
 
-    kernel.__qualname__ = f"_kernel_{operator.__name__}_{_digest()}"
+    kernel.__qualname__ = f"_kernel{entry.__name__}_{_digest()}"
     return compiled(kernel)
 
 
+# how many parameters each takes; those that need a power or a logarithm an entry have a branch around it
 _KERNELS = {
-    "l1": _kernel(l1, 1),
-    "elastic_net": _kernel(elastic_net, 2),
-    "l0": _kernel(l0, 1),
-    "half": _kernel(half, 1),
-    "two_thirds": _kernel(two_thirds, 1),
-    "lq": _kernel(lq, 2),
-    "mcp": _kernel(mcp, 3),
-    "scad": _kernel(scad, 3),
-    "log_sum": _kernel(log_sum, 2),
-    "huber": _kernel(huber, 2),
+    name: _kernel(_entry(name, count, branches=name in ("two_thirds", "lq", "log_sum")))
+    for name, count in (
+        ("l1", 1),
+        ("elastic_net", 2),
+        ("l0", 1),
+        ("half", 1),
+        ("two_thirds", 1),
+        ("lq", 2),
+        ("mcp", 3),
+        ("scad", 3),
+        ("log_sum", 2),
+        ("huber", 2),
+    )
 }
 WORK = {"half": 4, "two_thirds": 16, "lq": 32, "log_sum": 8}
 """What an entry costs, in those of l1."""
@@ -341,6 +375,17 @@ def _total_variation(start, stop, block, x, t, out):
 @compiled
 def _taut(y, t, z):
     last = y.size - 1
+    total = 0.0
+    for entry in y:
+        total += entry
+    mean = total / y.size
+    reach = total = 0.0
+    for entry in y:
+        total += entry - mean
+        reach = max(reach, abs(total))
+    if t >= reach:
+        z[:] = mean
+        return
     start = low_end = high_end = k = 0
     low, high, up, down = y[0] - t, y[0] + t, t, -t
     while True:

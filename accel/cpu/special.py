@@ -20,7 +20,7 @@ from numba import njit
 from numcore.accel.cpu._math import EXTEXP_LIMIT, extexp, pow2
 from numcore.accel.cpu._threads import run_blocks
 
-__all__ = ["logsumexp_rows", "softmax_rows"]
+__all__ = ["entmax15_rows", "logsumexp_rows", "softmax_rows"]
 
 PIECE = 2**16
 BLOCK = 2**10
@@ -184,3 +184,54 @@ def _scale_in_place(start, stop, block, x, shift, exponent, inverse):
 def _weight(x, shift, exponent, inverse):
     m, n = extexp(x - shift)
     return m * (inverse * pow2(n - exponent))
+
+
+def entmax15_rows(x: Any, out: Any) -> Any:
+    target = out if out.flags.c_contiguous else np.empty(x.shape, x.dtype)
+    run_blocks(_entmax15, len(x), 4 * x.shape[1], np.ascontiguousarray(x), target)
+    if target is not out:
+        out[...] = target
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _entmax15(start, stop, block, x, out):
+    kept = np.empty(x.shape[1])
+    for i in range(start, stop):
+        top = x[i, 0]
+        for j in range(x.shape[1]):
+            top = max(top, x[i, j])
+        half = np.float64(top) / 2
+        n = 0
+        for j in range(x.shape[1]):
+            z = np.float64(x[i, j]) / 2 - half
+            if z > -1:
+                kept[n] = z
+                n += 1
+        tau = _entmax15_threshold(kept, n)
+        for j in range(x.shape[1]):
+            z = np.float64(x[i, j]) / 2 - half - tau
+            out[i, j] = z * z if z > 0 else 0.0
+
+
+@njit(cache=True, nogil=True)
+def _entmax15_threshold(kept, n):
+    """The root of ``sum max(kept - tau, 0)^2 = 1``, which is convex and falls: Newton's method climbs to it from -1.
+
+    Entries below tau will stay so and are dropped on the way.
+    """
+    tau, step = -1.0, 1.0
+    while step > 1e-10:  # the step after would be below rounding
+        first = second = 0.0
+        count = 0
+        for k in range(n):
+            above = kept[k] - tau
+            if above > 0:
+                kept[count] = kept[k]
+                count += 1
+                first += above
+                second += above * above
+        n = count
+        step = (second - 1) / (2 * first)
+        tau += step
+    return tau

@@ -569,15 +569,14 @@ def _amount(
         sign = "<" if open_ended else "<="
         high = f" {sign} {most:g}" if most < np.inf else ""
         raise ValueError(f"{name} must satisfy {least:g} {sign} {name}{high}; {outside} of its {x.size} entries do not")
-    _check_broadcast(x, name, v)
+    _check_broadcast(x, name, tuple(v.shape))
     return x
 
 
-def _check_broadcast(x: Array, name: str, v: Array) -> None:
-    shape = tuple(v.shape)
+def _check_broadcast(x: Array, name: str, shape: tuple[int, ...]) -> None:
     missing = (1,) * (len(shape) - x.ndim) + tuple(x.shape)
     if len(missing) != len(shape) or any(k not in (1, n) for k, n in zip(missing, shape, strict=True)):
-        raise ValueError(f"{name} must broadcast against v of shape {shape}; got shape {tuple(x.shape)}")
+        raise ValueError(f"{name} must broadcast against shape {shape}; got shape {tuple(x.shape)}")
 
 
 def _weighted(t: Any, weights: Any, v: Array) -> Any:

@@ -134,8 +134,10 @@ def mcp_active(xp: Any, a: Any, step: Any, reg: Any, gamma: Any) -> Any:
 
 
 def mcp_shrunk(xp: Any, a: Any, step: Any, reg: Any, gamma: Any) -> Any:
-    near = (step < gamma) & (a <= gamma * reg)
-    return xp.where(near, (a - step * reg) / (1 - xp.where(near, step / gamma, 0 * a)), a)
+    smooth = step < gamma
+    slanted = (a - step * reg) / (1 - xp.where(smooth, step / gamma, 0 * step))
+    # for step near gamma, rounding alone could lift it above a
+    return xp.where(smooth & (a <= gamma * reg) & (slanted < a), slanted, a)
 
 
 def mcp_penalty(xp: Any, a: Any, reg: Any, gamma: Any) -> Any:
@@ -151,9 +153,12 @@ def scad_shrunk(xp: Any, a: Any, step: Any, reg: Any, gamma: Any) -> Any:
     k = 1 / (gamma - 1)
     smooth = step * k < 1
     soft = a <= xp.where(smooth, reg * (1 + step), reg * (gamma + 1 + step) / 2)
-    middle = smooth & (a <= gamma * reg)
+    shifted = a - step * reg
     slanted = (a - step * reg * (1 + k)) / (1 - xp.where(smooth, step * k, 0 * step))
-    return xp.where(soft & (step <= gamma + 1), a - step * reg, xp.where(middle, slanted, a))
+    # for step near gamma - 1, rounding alone could bring it below the one or above the other
+    slanted = xp.where(slanted > shifted, slanted, shifted)
+    middle = smooth & (a <= gamma * reg) & (slanted < a)
+    return xp.where(soft & (step <= gamma + 1), shifted, xp.where(middle, slanted, a))
 
 
 def scad_penalty(xp: Any, a: Any, reg: Any, gamma: Any) -> Any:
@@ -171,7 +176,8 @@ def log_sum_root(xp: Any, a: Any, t: Any, eps: Any) -> Any:
 def log_sum_active(xp: Any, a: Any, t: Any, eps: Any) -> Any:
     r = log_sum_root(xp, a, t, eps)
     exists = (a + eps >= 2 * xp.sqrt(t)) & (r > 0)
-    return exists & (t * xp.log1p(xp.where(exists, r, 0 * r) / eps) < r * (a - r / 2))
+    safe = xp.where(exists, r, 1 + 0 * eps)
+    return exists & (t * (xp.log1p(safe / eps) / safe) < a - r / 2)  # both sides over r, whose square may vanish
 
 
 def log_sum_shrunk(xp: Any, a: Any, t: Any, eps: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,9 +47,9 @@ def elementwise(v: Array, name: str, parameters: tuple[Any, ...], positive: bool
     a = xp.where(x > 0, x, zero) if positive else abs(x)
     with np.errstate(all="ignore"):  # what a formula gives where it does not apply is thrown away
         result = xp.where(formula.active(xp, a, *given), formula.shrunk(xp, a, *given), zero)
-        # an entry that shrinks to 0 is +0.0, whatever its sign was
-        result = xp.where((x < 0) & (result > 0), -result, result)
-    out[...] = xp.astype(result, out.dtype)
+        # rounded first: an entry that shrinks to 0 is +0.0, whatever its sign was
+        result = xp.astype(result, out.dtype)
+    out[...] = xp.where((x < 0) & (result > 0), -result, result)
     return out
 
 
@@ -67,9 +68,11 @@ def simplex_rows(v: Array, radius: Array, out: Array) -> Array:
     M. Held, P. Wolfe, H. Crowder, "Validation of subgradient optimization", Math. Programming 6, 1974.
     """
     xp = array_namespace(v)
-    with np.errstate(over="ignore"):  # entries too far below the largest become -inf, and then 0
+    with np.errstate(over="ignore"):
         x = xp.astype(v, xp.float64)
         x = x - xp.max(x, axis=1, keepdims=True)
+    # theta is at least -radius: what lies well below it becomes 0, and could overflow the sums
+    x = xp.maximum(x, -2 * radius[:, None])
     u = xp.sort(x, axis=1, descending=True)
     k = xp.arange(1, x.shape[1] + 1, dtype=xp.float64, device=device(x))
     theta = (xp.cumulative_sum(u, axis=1) - radius[:, None]) / k
@@ -172,12 +175,16 @@ def _taut(y: Sequence[float], t: float) -> list[float]:
     """Condat's direct algorithm: a segment grows from `start` while one value can serve it, between `low` and `high`.
 
     `up` and `down` are the dual variable at the front for these two values; `low_end` and `high_end` are where they
-    last met their bounds, and where the signal jumps if it has to.
+    last met their bounds, and where the signal jumps if it has to. A `t` that no dual variable reaches is told apart
+    before, since ``low`` and ``high`` would lose the signal beside it.
     """
     last = len(y) - 1
     z = [0.0] * len(y)
     if t == 0:
         return list(y)
+    mean = sum(y) / len(y)
+    if t >= max(abs(total) for total in itertools.accumulate(entry - mean for entry in y)):
+        return [mean] * len(y)
     start = low_end = high_end = k = 0
     low, high, up, down = y[0] - t, y[0] + t, t, -t
     while True:

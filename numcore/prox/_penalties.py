@@ -10,7 +10,7 @@ from array_api_compat import device
 from numcore.arrays import Array, array_namespace, as_choice, as_floating
 from numcore.prox._elementwise import _amount, _as_mcp, _weighted
 from numcore.prox._formulas import FORMULAS
-from numcore.prox._projections import _double, _polar
+from numcore.prox._projections import _double, _polar, _vectors
 from numcore.prox._vectors import Groups, _check_weights
 
 __all__ = ["penalty_value"]
@@ -88,8 +88,7 @@ def penalty_value(name: str, x: Any, *, reg: Any, weights: Any = None, **paramet
 
 
 def _whole(name: str, x: Array, reg: Any, weights: Any, parameters: dict[str, Any]) -> Array:
-    if x.ndim == 0 or x.shape[-1] == 0:
-        raise ValueError(f"x must hold vectors along its last axis, not empty; got shape {tuple(x.shape)}")
+    x = _vectors(x, "x")
     reg = float(_amount(reg, "reg", x))
     xp, x = array_namespace(x), _double(x)
     if name in ("group_l2", "tree"):

@@ -9,6 +9,7 @@ import numpy as np
 from array_api_compat import device
 
 from numcore.arrays import Array, array_namespace, as_count, as_floating, as_number, as_out
+from numcore.prox._elementwise import _check_broadcast
 from numcore.prox._loops import simplex_rows, top_k_rows
 
 __all__ = [
@@ -197,7 +198,7 @@ def project_box(v: Any, low: Any, high: Any, *, out: Array | None = None) -> Arr
     TypeError
         If an argument is complex or no number.
     ValueError
-        If `v` is not finite, a bound is NaN, or a lower bound lies above the upper one.
+        If `v` is not finite, a bound is NaN, a lower bound is inf or above the upper one, or an upper one is -inf.
 
     Examples
     --------
@@ -212,11 +213,8 @@ def project_box(v: Any, low: Any, high: Any, *, out: Array | None = None) -> Arr
         for bound, name in ((low, "low"), (high, "high"))
     )
     for bound, name in ((low, "low"), (high, "high")):
-        if len(bound.shape) > v.ndim or np.broadcast_shapes(bound.shape, v.shape) != tuple(v.shape):
-            raise ValueError(f"{name} must broadcast against v of shape {tuple(v.shape)}; got {tuple(bound.shape)}")
-    crossed = int(xp.count_nonzero(low > high))
-    if crossed:
-        raise ValueError(f"low must not be above high; {crossed} of its entries are")
+        _check_broadcast(bound, name, tuple(v.shape))
+    _check_bounds(low, high)
     return _delivered(_clip(_double(v), low, high), v, out)
 
 
@@ -446,12 +444,17 @@ def project_metric_ball(v: Any, H: Any, radius: float = 1.0, *, out: Array | Non
     values, vectors = xp.linalg.eigh(_symmetric(H))
     if float(xp.min(values)) <= 0:
         raise ValueError(f"H must be positive definite; its least eigenvalue is {float(xp.min(values)):g}")
-    x = _double(v)
-    rows = xp.reshape(x, (-1, d))
+    return _delivered(on_metric_ball(v, values, vectors, radius), v, out)
+
+
+def on_metric_ball(v: Array, values: Array, vectors: Array, radius: float) -> Array:
+    """The same, by the eigenvalues and eigenvectors of H, in double precision."""
+    xp = array_namespace(v)
+    rows = xp.reshape(_double(v), (-1, v.shape[-1]))
     scale = xp.max(xp.stack([xp.max(abs(rows), axis=1), xp.full((rows.shape[0],), radius, dtype=xp.float64)]), axis=0)
     moved, inside = _onto_sphere(xp, (rows / scale[:, None]) @ vectors, values / xp.max(values), radius / scale)
     result = xp.where(inside, rows, scale[:, None] * (moved @ vectors.T))
-    return _delivered(xp.reshape(result, v.shape), v, out)
+    return xp.astype(xp.reshape(result, v.shape), v.dtype, copy=False)
 
 
 def _onto_sphere(xp: Any, c: Array, h: Array, radius: Array) -> tuple[Array, Array]:
@@ -487,18 +490,27 @@ def l1_ball(v: Array, radius: Array) -> Array:
     return xp.where(within, x, xp.where((x < 0) & (shrunk > 0), -shrunk, shrunk))
 
 
-def _vectors(v: Any) -> Array:
-    v = as_floating(v, "v")
+def _vectors(v: Any, name: str = "v") -> Array:
+    v = as_floating(v, name)
     if v.ndim == 0 or v.shape[-1] == 0:
-        raise ValueError(f"v must hold vectors along its last axis, not empty; got shape {tuple(v.shape)}")
+        raise ValueError(f"{name} must hold vectors along its last axis, not empty; got shape {tuple(v.shape)}")
     return v
 
 
-def _matrices(M: Any) -> Array:
-    M = as_floating(M, "M")
+def _matrices(M: Any, name: str = "M") -> Array:
+    M = as_floating(M, name)
     if M.ndim < 2 or M.shape[-1] != M.shape[-2]:
-        raise ValueError(f"M must be square; got shape {tuple(M.shape)}")
+        raise ValueError(f"{name} must be square; got shape {tuple(M.shape)}")
     return M
+
+
+def _check_bounds(low: Array, high: Array) -> None:
+    xp = array_namespace(low, high)
+    crossed = int(xp.count_nonzero(low > high))
+    if crossed:
+        raise ValueError(f"low must not be above high; {crossed} of its entries are")
+    if bool(xp.any(low == xp.inf)) or bool(xp.any(high == -xp.inf)):
+        raise ValueError("low must be below inf, and high above -inf: the box is empty")
 
 
 def _check_symmetric(H: Array) -> None:
@@ -521,8 +533,7 @@ def _radius(radius: Any, v: Array, name: str = "radius", *, zero: bool = False) 
         raise ValueError(
             f"{name} must be {'non-negative' if zero else 'positive'}; {bad} of its {r.size} entries are not"
         )
-    if r.ndim > v.ndim - 1 or np.broadcast_shapes(r.shape, v.shape[:-1]) != tuple(v.shape[:-1]):
-        raise ValueError(f"{name} must broadcast against shape {tuple(v.shape[:-1])}; got {tuple(r.shape)}")
+    _check_broadcast(r, name, tuple(v.shape[:-1]))
     return xp.broadcast_to(r, v.shape[:-1])
 
 
@@ -539,12 +550,12 @@ def _by_rows(loop: Any, v: Array, parameter: Any, out: Array | None) -> Array:
 
 
 def _delivered(result: Array, v: Array, out: Array | None) -> Array:
-    """`result` in the dtype of `v`, in `out` where that is given."""
-    xp = array_namespace(v)
+    """`result` in the dtype of `v`, its zeros +0.0, in `out` where that is given."""
+    result = array_namespace(v).astype(result, v.dtype, copy=False) + 0.0
     if out is None:
-        return xp.astype(result, v.dtype, copy=False)
+        return result
     out = as_out(out, v)
-    out[...] = xp.astype(result, v.dtype, copy=False)
+    out[...] = result
     return out
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -224,9 +224,9 @@ def sorted_l1(v: Any, t: Any, *, weights: Any, out: Array | None = None) -> Arra
     w = _double(as_floating(weights, "weights", shape=(d,), like=v))
     _check_weights(xp, w)
     x = xp.reshape(_double(v), (-1, d))
-    order = xp.argsort(-abs(x), axis=1, stable=True)
+    order = xp.argsort(-abs(x), axis=1, stable=False)  # equals end in one block, in whatever order
     fit = isotonic_rows(xp.take_along_axis(abs(x), order, axis=1) - t * w)
-    fit = xp.take_along_axis(fit, xp.argsort(order, axis=1, stable=True), axis=1)
+    fit = xp.take_along_axis(fit, xp.argsort(order, axis=1, stable=False), axis=1)
     fit = xp.where(fit > 0, fit, xp.zeros_like(fit))
     return _delivered(xp.reshape(xp.where((x < 0) & (fit > 0), -fit, fit), v.shape), v, out)
 
@@ -318,20 +318,33 @@ class Groups:
         self.indices, self.offsets, self.size = indices, offsets, size
 
     @classmethod
-    def check(cls, groups: Sequence[Any], size: int) -> Groups:
+    def check(cls, groups: Any, size: int) -> Groups:
         """Read a sequence of index arrays into `size` coordinates."""
-        parts = [np.asarray(group) for group in groups]
-        for k, part in enumerate(parts):
+        if not isinstance(groups, Iterable):
+            raise TypeError(f"groups must be a sequence of index arrays; got {groups!r}")
+        regular = isinstance(groups, np.ndarray) and groups.ndim == 2 and groups.size > 0  # its rows are all alike
+        parts: Any = groups if regular else [np.asarray(group) for group in groups]
+        for k, part in enumerate(parts[:1] if regular else parts):
             if part.dtype.kind not in "iu" and part.size:
                 raise TypeError(f"groups[{k}] must hold integers; got dtype {part.dtype}")
             if part.ndim != 1 or part.size == 0:
                 raise ValueError(f"groups[{k}] must be a 1-D array, not empty; got shape {part.shape}")
-            if part.min() < 0 or part.max() >= size:
-                raise ValueError(f"groups[{k}] must lie in 0..{size - 1}; got {part.min()}..{part.max()}")
-            if np.unique(part).size < part.size:
-                raise ValueError(f"groups[{k}] must not repeat a coordinate")
-        indices = np.concatenate(parts).astype(np.int64) if parts else np.empty(0, np.int64)
-        return cls(indices, np.cumsum([0, *(part.size for part in parts)]), size)
+        flat = parts.reshape(-1) if regular else np.concatenate(parts) if parts else np.empty(0)
+        indices = flat.astype(np.int64)
+        sizes = np.full(len(parts), parts.shape[1]) if regular else [part.size for part in parts]
+        offsets = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
+        # of all groups at once: there may be many, and small
+        owners = np.repeat(np.arange(len(parts)), sizes)
+        outside = np.flatnonzero((indices < 0) | (indices >= size))
+        if outside.size:
+            k = owners[outside[0]]
+            raise ValueError(f"groups[{k}] must lie in 0..{size - 1}; got {parts[k].min()}..{parts[k].max()}")
+        if np.bincount(indices, minlength=1).max() > 1:  # shared by groups, or repeated in one
+            places = np.sort(owners * size + indices)
+            repeated = np.flatnonzero(places[1:] == places[:-1])
+            if repeated.size:
+                raise ValueError(f"groups[{places[repeated[0]] // size}] must not repeat a coordinate")
+        return cls(indices, offsets, size)
 
     def refuse_overlaps(self) -> None:
         """Refuse groups that share a coordinate."""

@@ -183,6 +183,11 @@ def test_maps_that_contain_each_other_take_the_same_step():
     np.testing.assert_allclose(matrix, np.diag(NegativeEntropy().step(p, g[0], 0.3, Simplex())), atol=1e-14)
 
 
+def test_a_matrix_in_float32_serves_points_in_float64():
+    psi, y = Mahalanobis(A.astype(np.float32)), np.array([1.0, -2, 0.5, 3])
+    np.testing.assert_allclose(psi.grad(psi.grad_conjugate(y)), y, rtol=1e-13)
+
+
 def test_pnorm_takes_the_exponent_from_the_dimension():
     assert PNorm().exponent(2) == 2
     q = 2 * math.log(1000)
@@ -212,6 +217,15 @@ def test_extreme_steps_stay_finite():
     np.testing.assert_allclose(x, [0, 1, 0], atol=1e-12)
     assert np.isfinite(PNorm(1.1).step([1e-200, 1e-150], [1e-200, 0])).all()
     assert np.isfinite(PNorm(1.1).grad([1e300, 1e300])).all()
+
+
+@pytest.mark.parametrize("mass", [1e-35, 1e-20, 1e30])
+@pytest.mark.parametrize("psi", [NegativeEntropy(), LogBarrier(), Hypentropy(0.7), Euclidean()])
+def test_steps_on_simplices_of_any_mass_keep_it_in_float32(psi, mass):
+    x = (mass * np.array([0.5, 0.3, 0.2])).astype(np.float32)
+    z = psi.step(x, np.float32([1, -1, 0]), 1.0, Simplex(mass))
+    assert z.dtype == np.float32 and z.min() >= 0
+    assert z.sum(dtype=np.float64) == pytest.approx(mass, rel=1e-6)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -307,6 +321,17 @@ def test_projection_on_an_intersection_agrees_with_a_solver():
         Intersection([Simplex(), Box(0.0, 0.4)], max_iter=1).project(v)
 
 
+@pytest.mark.parametrize("size", [1e-150, 1e-12, 1e12, 1e150])
+def test_projection_on_an_intersection_is_as_exact_at_any_scale(size):
+    v = np.array([2.0, 0.3, -1.0, 0.2])
+    x = Intersection([Simplex(size), Box(0.0, 0.4 * size)]).project(size * v)
+    np.testing.assert_allclose(x / size, [0.4, 0.35, 0, 0.25], atol=1e-9)
+
+
+def test_an_intersection_may_be_left_for_the_origin():
+    np.testing.assert_array_equal(Intersection([Box(-1.0, 1.0), Box(0.0, 1.0)]).project([-1.0, -0.5]), [0, 0])
+
+
 def test_a_custom_domain_uses_what_it_is_given():
     domain = CustomDomain(lambda v: np.maximum(v, 1), diameter=math.inf, center=[1.0, 1.0])
     assert domain.contains(domain.center(2)) and domain.diameter() == math.inf
@@ -323,6 +348,11 @@ REFUSED = [
     (lambda: Ball(center=[1.0]).project([1.0, 2.0]), ValueError, "center must have shape"),
     (lambda: Ball().diameter("l1"), ValueError, "dim must be given"),
     (lambda: Box(1.0, 0.0), ValueError, "low must not be above high"),
+    (lambda: Box([0.0, 0.0], np.ones(3)), ValueError, "low and high must be of one length; got 2 and 3"),
+    (lambda: Box(np.inf, np.inf), ValueError, "low must be below inf"),
+    (lambda: Simplex().linear_minimizer([]), ValueError, "g must hold vectors"),
+    (lambda: Simplex().center(0), ValueError, "shape must be at least 1"),
+    (lambda: Spectrahedron().linear_minimizer(np.ones((2, 3))), ValueError, "g must be square"),
     (lambda: Box(0.0, np.inf).linear_minimizer([-1.0]), ValueError, "g must be 0 where the box is unbounded"),
     (lambda: Simplex(0), ValueError, "scale must satisfy"),
     (lambda: Spectrahedron(-1), ValueError, "trace must satisfy"),
@@ -342,9 +372,13 @@ REFUSED = [
     (lambda: PNorm(1.5).step([1.0], [1.0], 1.0, Ball()), ValueError, "PNorm steps on the whole space"),
     (lambda: Hypentropy().step([1.0], [1.0], 1.0, Ball()), ValueError, "Hypentropy steps on"),
     (lambda: LogBarrier().step([1.0], [-2.0], 1.0), ValueError, "gradient must be above"),
+    (lambda: LogBarrier().step([0.5], [1.0], 1.0, Box(-1.0, 0.0)), ValueError, "domain must hold vectors of the orth"),
+    (lambda: NegativeEntropy().step([0.5], [1.0], 1.0, Box(-2.0, -1.0)), ValueError, "domain must hold vectors of"),
+    (lambda: NegativeEntropy().step([0.0], [1.0], 1.0, Simplex()), ValueError, "x must have a positive entry"),
+    (lambda: Mahalanobis(np.ones((0, 0))), ValueError, "A must be square, not empty"),
     (lambda: LogBarrier().grad_conjugate([1.0]), ValueError, "y must be negative"),
     (lambda: VonNeumannEntropy().step(np.eye(2), np.eye(2), 1.0, Simplex()), ValueError, "VonNeumannEntropy steps on"),
-    (lambda: VonNeumannEntropy().grad([1.0]), ValueError, "x must be square matrices"),
+    (lambda: VonNeumannEntropy().grad([1.0]), ValueError, "x must be square"),
     (lambda: Euclidean().step([1.0], [1.0, 2.0]), ValueError, "gradient must have the shape of x"),
     (lambda: Euclidean().step([1.0], [np.nan]), ValueError, "gradient must be finite"),
     (lambda: Euclidean().step([1.0], [1.0], -1.0), ValueError, "step_size must satisfy"),

@@ -89,9 +89,31 @@ def test_a_zero_is_positive(name, options, backend):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_a_result_that_rounds_to_zero_is_positive(dtype, backend):
+    v = np.array([-1e-30, 1e-30], dtype)
+    for x in (prox.huber(v, 1e300), prox.elastic_net(v, 1e300, l1_ratio=0)):
+        assert not x.any() and not np.signbit(x).any()
+
+
+def test_zeros_of_vectors_are_positive(backend):
+    v = np.array([-1.0, -0.0, 1.0, -0.0])
+    results = [
+        prox.group_l2(v, 0.1, groups=[[0, 1]]),
+        prox.tree(v, groups=[[0, 1]], thresholds=[0.1]),
+        prox.linf(v, 1.5),
+        prox.sorted_l1(v, 0.1, weights=[1, 1, 0, 0]),
+        prox.tv1d(v, 0.0),
+        *(getattr(prox, name)(v, 9.0) for name in ("project_l1_ball", "project_l2_ball", "project_linf_ball")),
+        prox.project_box(v, -9, 9),
+    ]
+    for x in results:
+        assert (x == 0).any() and not np.signbit(x[x == 0]).any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("name", "options"), CASES)
 def test_nothing_moves_without_regularisation_and_all_goes_under_an_infinite_weight(name, options, dtype, backend):
-    v = np.array([-3e4, -1.3, 1e-20, 0.7, 5.1, 1e30]).astype(dtype)
+    v = np.array([-3e4, -1.3, 1e-20 if dtype == np.float32 else 1e-300, 0.7, 5.1, 1e30]).astype(dtype)
     np.testing.assert_array_equal(operator(name, v, 1.0, 0.0, **options), v)
     np.testing.assert_array_equal(operator(name, v, 0.0, 1.0, **options), v)
     weights = np.array([np.inf, 0, np.inf, 0, np.inf, 0])
@@ -123,6 +145,18 @@ def test_at_a_tie_of_two_minimisers_the_result_is_zero_for_large_steps(backend):
     assert prox.mcp(4.0, 4.0, reg=2.0, gamma=1.0) == 0 and prox.mcp(4.1, 4.0, reg=2.0, gamma=1.0) == 4.1
     assert prox.cel0(2.0, 1.0, reg=2.0, norm=3.0) == 0 and prox.cel0(2.1, 1.0, reg=2.0, norm=3.0) == 2.1
     assert prox.scad(12.0, 9.0, reg=2.0, gamma=3.0) == 0 and prox.scad(12.1, 9.0, reg=2.0, gamma=3.0) == 12.1
+
+
+@pytest.mark.parametrize("reg", [1.0, 0.7123])
+@pytest.mark.parametrize("bits", [6, 30, 45, 52])
+def test_steps_just_below_the_concavity_neither_lift_an_entry_nor_break_the_order(bits, reg, backend):
+    """There a difference of nearly equal numbers is divided by another."""
+    for call, gamma, edge in ((prox.mcp, 3.0, 3.0), (prox.scad, 3.7, 2.7)):
+        step = edge * (1 - 2.0**-bits)
+        near = np.array([step * reg, gamma * reg, reg * (1 + step)])
+        v = np.unique([np.nextafter(near, 0), near, np.nextafter(near, 9), near * (1 - 1e-14), near * (1 + 1e-14)])
+        x = call(v, step, reg=reg, gamma=gamma)
+        assert (x <= v).all() and (np.diff(x) >= -1e-15).all()
 
 
 @pytest.mark.parametrize("t", [1e-6, 0.3, 20.0])
@@ -288,6 +322,15 @@ def test_groups_vanish_at_the_tie_and_coordinates_of_no_group_stay(backend):
     np.testing.assert_allclose(huge[:2], [1.5e200, -2e200], rtol=1e-15)
 
 
+def test_groups_may_be_the_rows_of_a_matrix(backend):
+    v, rows = np.random.default_rng(0).normal(size=(3, 12)), np.arange(12)[::-1].reshape(4, 3)
+    np.testing.assert_array_equal(prox.group_l2(v, 0.6, groups=rows), prox.group_l2(v, 0.6, groups=rows.tolist()))
+    with pytest.raises(ValueError, match=r"^groups\[1\] must not repeat a coordinate"):
+        prox.group_l2(v, 0.6, groups=np.array([[0, 1], [3, 3]]))
+    with pytest.raises(ValueError, match=r"^groups\[1\] must lie in 0..11; got 2..12"):
+        prox.group_l2(v, 0.6, groups=np.array([[0, 1], [12, 2]]))
+
+
 def test_the_order_in_which_groups_of_a_tree_are_listed_does_not_matter(backend):
     rng = np.random.default_rng(0)
     v, t = rng.normal(size=(10, 8)), rng.random(len(NESTED))
@@ -313,6 +356,13 @@ def test_total_variation_meets_its_optimality_conditions(seed, backend):
     np.testing.assert_array_equal(prox.tv1d(y, 0.0), y)
     np.testing.assert_allclose(prox.tv1d(y, 1e6), np.repeat(y.mean(axis=1, keepdims=True), 200, axis=1), rtol=1e-9)
     assert prox.tv1d([3.0], 1.0) == 3
+
+
+@pytest.mark.parametrize("t", [1e3, 1e16, 1e300])
+def test_total_variation_with_a_large_step_leaves_the_mean(t, backend):
+    y = np.array([[1.0, 3.0, 8.0, -2.5], [1e-9, 0, 0, 0]])
+    np.testing.assert_allclose(prox.tv1d(y, t), np.broadcast_to(y.mean(axis=1, keepdims=True), y.shape), rtol=1e-15)
+    assert prox.tv1d([0.1], t) == 0.1
 
 
 def test_slope_with_equal_weights_is_soft_thresholding(backend):
@@ -441,6 +491,15 @@ def test_entries_of_any_size_leave_a_support(backend):
     np.testing.assert_allclose(prox.project_l2_ball([3e-300, 4e-300], 1e-300), [6e-301, 8e-301], rtol=1e-15)
     np.testing.assert_allclose(prox.project_l1_ball([1.5e308, 1.5e308], 1e300), [5e299, 5e299], rtol=1e-15)
     np.testing.assert_allclose(prox.project_unit_rows([3e-320, 0]), [1, 0])
+
+
+def test_many_entries_far_below_leave_the_mass_where_it_is(backend):
+    v = np.full(1000, -1.7e308)  # their sum has no finite value
+    v[:2] = 1e308, 1e308
+    np.testing.assert_array_equal(prox.project_simplex(v), np.where(v > 0, 0.5, 0))
+    for radius in (1e-30, 1.0, 1e30):
+        x = prox.project_simplex(1e30 * np.random.default_rng(0).normal(size=(5, 1000)), radius)
+        np.testing.assert_allclose(x.sum(axis=1), radius, rtol=1e-13)
 
 
 def test_each_vector_may_have_a_radius_of_its_own(backend):
@@ -591,7 +650,10 @@ REFUSED = [
     (lambda: prox.l1(v1, -1), "t must satisfy 0 <= t"),
     (lambda: prox.l1(v1, np.nan), "t must satisfy"),
     (lambda: prox.l1(v1, [1, -1, 1]), "t must satisfy 0 <= t; 1 of its 3"),
-    (lambda: prox.l1(v1, np.ones(4)), r"t must broadcast against v of shape \(3,\)"),
+    (lambda: prox.project_simplex(np.ones((3, 2)), [1.0, 2.0]), r"radius must broadcast against shape \(3,\)"),
+    (lambda: prox.project_box(v1, np.inf, np.inf), "low must be below inf"),
+    (lambda: prox.project_box(v1, -np.inf, -np.inf), "low must be below inf"),
+    (lambda: prox.l1(v1, np.ones(4)), r"t must broadcast against shape \(3,\)"),
     (lambda: prox.l1(v1, np.ones((2, 3))), "t must broadcast"),
     (lambda: prox.l1(v1, 1, weights=[1, -2, np.inf]), "weights must satisfy"),
     (lambda: prox.l1(v1, 1, weights=[1, np.nan, 1]), "weights must be free of nan"),
@@ -650,6 +712,7 @@ def test_values_that_are_no_numbers_are_refused_by_name():
         (lambda: prox.l1(v1, "1"), "t must be a real number"),
         (lambda: prox.project_top_k(v1, 1.0), "k must be an integer"),
         (lambda: prox.group_l2(v1, 1, groups=[[0.5]]), r"groups\[0\] must hold integers"),
+        (lambda: prox.group_l2(v1, 1, groups=3), "groups must be a sequence of index arrays"),
         (lambda: prox.penalty_value("l1", v1, reg=1, q=1), "l1 has no parameter 'q'"),
         (lambda: prox.penalty_value("lq", v1, reg=1), "q must be a real number"),
         (lambda: prox.penalty_value("tree", v1, reg=1), "groups must be given"),
@@ -709,6 +772,25 @@ def test_the_scalar_form_gives_what_the_array_form_gives(name, options, dtype):
     assert single == out[0] and not np.signbit(out[out == 0]).any()
     exact = prox.penalty_value(name, v[:, None].astype(np.float64), reg=reg, **options)
     np.testing.assert_allclose(values, exact, rtol=1e-13)
+
+
+def test_what_compiled_loops_close_over_has_a_name_by_which_the_cache_finds_it_again():
+    """Without one Numba hashes its contents, which differ from process to process, and compiles every time."""
+    pytest.importorskip("numba", exc_type=ImportError)
+    from numcore.accel.cpu import prox as scalars
+
+    for kernel in scalars._KERNELS.values():
+        for cell in kernel.py_func.__closure__:
+            assert getattr(scalars, cell.cell_contents.__qualname__) is cell.cell_contents
+
+
+def test_scalar_forms_may_be_called_from_python():
+    pytest.importorskip("numba", exc_type=ImportError)
+    from numcore.accel.cpu import prox as scalars
+
+    assert scalars.soft1 is scalars.l1 and scalars.soft1(-2.0, 0.5) == -1.5
+    assert scalars.cel0(1.5, 0.5, 2.0, 1.0) == prox.cel0(1.5, 0.5, reg=2.0)
+    assert scalars.penalty_mcp(9.0, 1.0, 2.0) == 1
 
 
 def test_every_formula_has_a_scalar_form():

@@ -1,4 +1,4 @@
-"""Softmax and logsumexp, under both backends: against SciPy in higher precision, at the extremes, and on bad input."""
+"""Softmax and its kin, under both backends: against higher precision, optimality, the extremes, and on bad input."""
 
 import array_api_strict
 import numpy as np
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import numcore
-from numcore.special import logsumexp, softmax
+from numcore.special import entmax15, logsumexp, softmax, sparsemax
 
 DTYPES = [np.float32, np.float64]
 needs_longdouble = pytest.mark.skipif(
@@ -308,3 +308,86 @@ def test_the_numba_twin_stores_nothing_but_the_result(numba_backend):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1.02 * x.nbytes
+
+
+# sparse weights
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_sparse_weights_are_the_published_ones(dtype, backend):
+    x = np.array([1.0, 0.8, 0.1, -0.5], dtype)
+    tolerance = 4 * EPS[x.dtype] + 1e-8
+    np.testing.assert_allclose(sparsemax(x), [0.6, 0.4, 0, 0], atol=tolerance)
+    np.testing.assert_allclose(entmax15(x), [0.52924789, 0.39374904, 0.07700306, 0], atol=tolerance)
+    assert sparsemax(x)[2] == 0 and entmax15(x)[3] == 0
+
+
+def entmax_objective(p, x):
+    return p @ x + 4 / 3 * np.sum(p - p**1.5)
+
+
+OBJECTIVES = {sparsemax: lambda p, x: p @ x - p @ p / 2, entmax15: entmax_objective}
+
+
+@pytest.mark.parametrize("function", OBJECTIVES)
+@pytest.mark.parametrize("scale", [0.01, 1.0, 10.0])
+def test_no_distribution_nearby_or_far_has_a_better_objective(function, scale, backend):
+    rng = np.random.default_rng(0)
+    for d in (2, 3, 8):
+        x = scale * rng.normal(size=d)
+        p, objective = function(x), OBJECTIVES[function]
+        for mix in (1.0, 1e-1, 1e-3, 1e-6):
+            for q in rng.dirichlet(np.full(d, 0.5), size=50):
+                assert objective((1 - mix) * p + mix * q, x) <= objective(p, x) + 1e-14 * (1 + scale)
+
+
+@properties
+@given(x=matrices(size=1e4, masked=True), function=st.sampled_from([sparsemax, entmax15]))
+def test_sparse_weights_are_a_distribution_and_keep_the_order(x, function, backend):
+    p = function(x)
+    assert p.dtype == x.dtype and (p >= 0).all() and not np.signbit(p).any()
+    masked = np.isneginf(x).all(axis=1)
+    assert not p[masked].any() and not p[np.isneginf(x)].any()
+    np.testing.assert_allclose(p[~masked].sum(axis=1, dtype=np.float64), 1, rtol=4 * x.shape[1] * EPS[x.dtype])
+    order = np.argsort(x, axis=1, kind="stable")
+    assert (np.diff(np.take_along_axis(p, order, axis=1), axis=1) >= 0).all()
+
+
+@pytest.mark.parametrize("function", [sparsemax, entmax15])
+def test_sparse_weights_of_entries_of_any_size(function, backend):
+    np.testing.assert_allclose(function([1e300, 1e300, -1e300]), [0.5, 0.5, 0], rtol=4e-16)
+    np.testing.assert_allclose(function(np.full(100_000, -7.0)), 1e-5, rtol=1e-9)
+    x = np.array([0.3, -0.2, 1.1])
+    np.testing.assert_allclose(function(x + 1e4), function(x), rtol=1e-11)
+    # a difference that is small beside what mixes: the weights follow it
+    x = np.array([1e-9, 0.0])
+    assert function(x)[0] > 0.5 > function(x)[1]
+
+
+@pytest.mark.parametrize("function", [sparsemax, entmax15])
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_sparse_weights_along_any_axis_into_any_array(function, axis, backend):
+    x = np.random.default_rng(0).normal(size=(4, 5, 6))
+    x.flags.writeable = False
+    expected = np.apply_along_axis(function, axis, x)
+    np.testing.assert_allclose(function(x, axis=axis), expected, atol=1e-15)
+    for out in (np.empty_like(x), np.asfortranarray(x), x.copy()):
+        assert function(x, axis=axis, out=out) is out
+        np.testing.assert_allclose(out, expected, atol=1e-15)
+    strict = function(array_api_strict.asarray(x), axis=axis)
+    assert type(strict).__module__.startswith("array_api_strict")
+    np.testing.assert_allclose(np.asarray(strict), expected, atol=1e-15)
+
+
+@pytest.mark.parametrize("function", [sparsemax, entmax15])
+def test_sparse_weights_refuse_what_softmax_refuses(function, backend):
+    out = np.full(3, 7.0)
+    for bad in (np.nan, np.inf):
+        with pytest.raises(ValueError, match="^x must be free of nan"):
+            function([1.0, bad, 2.0], out=out)
+    for x, error in ((1.0, ValueError), ([], ValueError), ([1j], TypeError), (["a"], TypeError)):
+        with pytest.raises(error, match="^x must"):
+            function(x, out=out)
+    with pytest.raises(ValueError, match="^out must have shape"):
+        function([1.0, 2.0], out=out)
+    assert (out == 7).all()

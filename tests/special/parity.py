@@ -2,7 +2,7 @@
 
 import numpy as np
 
-WRITES = {"softmax_rows": (1,)}
+WRITES = {"softmax_rows": (1,), "entmax15_rows": (1,)}
 
 
 def rows(rng, dtype):
@@ -21,7 +21,16 @@ def rows(rng, dtype):
     return inputs
 
 
+def finite_tops(rng, dtype):
+    """Those of `rows` that have a finite largest entry in each row; equal entries; an out of another layout."""
+    tops = [(x, x.max(axis=1)) for x in rows(rng, dtype)]
+    inputs = [(x, np.full_like(x, 0.5)) for x, top in tops if np.isfinite(top).all()]
+    equal = np.zeros((3, 1000), dtype)
+    return [*inputs, (equal, np.empty_like(equal)), (equal, np.empty_like(equal, order="F"))]
+
+
 CASES = {
+    "entmax15_rows": finite_tops,
     "logsumexp_rows": lambda rng, dtype: [(x,) for x in rows(rng, dtype)],
     "softmax_rows": lambda rng, dtype: [(x, np.full_like(x, 0.5)) for x in rows(rng, dtype)],
 }
