@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -97,45 +96,71 @@ def _outer_rows(start, stop, block, h, delta, out):
                 row[k] = x * d[k]
 
 
-def gather_columns(images: Any, columns: Any, stride: Any, dilation: Any) -> None:
-    work = math.prod(columns.shape[1:])
-    run_blocks(_gather_columns, len(columns), work, images, columns, *stride, *dilation)
+def gather_columns(images: Any, columns: Any, stride: Any, dilation: Any, before: Any) -> None:
+    n = columns.shape[3]
+    run_blocks(_gather_columns, n, columns.size // max(1, n), images, columns, *stride, *dilation, *before)
 
 
-def scatter_columns(columns: Any, images: Any, stride: Any, dilation: Any) -> None:
-    work = math.prod(columns.shape[1:])
-    run_blocks(_scatter_columns, len(columns), work, columns, images, *stride, *dilation)
+def scatter_columns(columns: Any, images: Any, stride: Any, dilation: Any, before: Any) -> None:
+    n = columns.shape[3]
+    run_blocks(_scatter_columns, n, columns.size // max(1, n), columns, images, *stride, *dilation, *before)
 
 
 @compiled
-def _gather_columns(start, stop, block, images, columns, down, across, di, dj):
-    _, n_channels, kh, kw, height, width = columns.shape
+def _seen(offset, step, n, length):
+    """The places, from one to before another, at which ``place * step + offset`` lies within an image's `length`."""
+    first = max(0, -(offset // step))
+    return first, max(first, min(n, (length - 1 - offset) // step + 1))
+
+
+# Indices are unsigned below, since for signed ones Numba provides for -1 at each, and no loop would run as vectors.
+
+
+@compiled
+def _gather_columns(start, stop, block, images, columns, down, across, di, dj, top, left):
+    n_channels, kh, kw, _, height, width = columns.shape
+    h, w = images.shape[2:]
+    source = images.reshape(-1)
+    for c in range(n_channels):
+        for i in range(kh):
+            above, below = _seen(i * di - top, down, height, h)
+            for j in range(kw):
+                first, last = _seen(j * dj - left, across, width, w)
+                whole = last - first == width and below - above == height
+                for n in range(start, stop):
+                    plane = columns[c, i, j, n]
+                    target = plane.reshape(-1)
+                    if not whole:
+                        target[:] = 0
+                    for p in range(above, below):
+                        row = (n * n_channels + c) * h + p * down + i * di - top
+                        a, b = np.uint64(p * width + first), np.uint64(row * w + first * across + j * dj - left)
+                        if across == 1:
+                            for q in range(np.uint64(last - first)):
+                                target[a + q] = source[b + q]
+                        else:
+                            for q in range(np.uint64(last - first)):
+                                target[a + q] = source[b + q * np.uint64(across)]
+
+
+@compiled
+def _scatter_columns(start, stop, block, columns, images, down, across, di, dj, top, left):
+    n_channels, kh, kw, _, height, width = columns.shape
+    h, w = images.shape[2:]
+    target = images.reshape(-1)
     for n in range(start, stop):
         for c in range(n_channels):
             for i in range(kh):
+                above, below = _seen(i * di - top, down, height, h)
                 for j in range(kw):
-                    for p in range(height):
-                        source, target = images[n, c, p * down + i * di, j * dj :], columns[n, c, i, j, p]
+                    first, last = _seen(j * dj - left, across, width, w)
+                    source = columns[c, i, j, n].reshape(-1)
+                    for p in range(above, below):
+                        row = (n * n_channels + c) * h + p * down + i * di - top
+                        a, b = np.uint64(p * width + first), np.uint64(row * w + first * across + j * dj - left)
                         if across == 1:
-                            for q in range(width):
-                                target[q] = source[q]
+                            for q in range(np.uint64(last - first)):
+                                target[b + q] += source[a + q]
                         else:
-                            for q in range(width):
-                                target[q] = source[q * across]
-
-
-@compiled
-def _scatter_columns(start, stop, block, columns, images, down, across, di, dj):
-    _, n_channels, kh, kw, height, width = columns.shape
-    for n in range(start, stop):
-        for c in range(n_channels):
-            for p in range(height):
-                for i in range(kh):
-                    for j in range(kw):
-                        target, source = images[n, c, p * down + i * di, j * dj :], columns[n, c, i, j, p]
-                        if across == 1:
-                            for q in range(width):
-                                target[q] += source[q]
-                        else:
-                            for q in range(width):
-                                target[q * across] += source[q]
+                            for q in range(np.uint64(last - first)):
+                                target[b + q * np.uint64(across)] += source[a + q]

@@ -7,6 +7,7 @@ linear in either array, and the derivatives of each are the other two.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -16,8 +17,8 @@ from numcore.autodiff._loops import gather_columns, scatter_columns
 
 __all__ = ["Geometry", "conv2d", "conv2d_input", "conv2d_weight"]
 
-CHUNK = 2**21
-"""Entries of the columns at most: 8 MB of float32, which is about what caches hold."""
+CHUNK = 2**18
+"""Entries of the columns at a time: 1 MB of float32. What leaves the cache, or is fresh from the system, costs more."""
 
 
 class Geometry(NamedTuple):
@@ -26,6 +27,10 @@ class Geometry(NamedTuple):
     stride: tuple[int, int]
     padding: tuple[tuple[int, int], tuple[int, int]]
     dilation: tuple[int, int]
+
+    def of_taps(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+        """Strides, dilations, and the zeros before the image: where the taps lie."""
+        return self.stride, self.dilation, (self.padding[0][0], self.padding[1][0])
 
     def out_shape(self, shape: tuple[int, ...], kernel: tuple[int, ...]) -> tuple[int, int]:
         """Height and width of the result."""
@@ -47,7 +52,7 @@ def conv2d(x: Any, W: Any, geometry: Geometry) -> Any:
     out = np.empty((len(x), len(W), height, width), np.result_type(x, W))
     weights = W.reshape(len(W), -1)
     for rows, columns in _chunks(x, W.shape, geometry):
-        np.matmul(weights, columns, out=out[rows].reshape(-1, len(W), height * width))
+        _by_image(out[rows])[...] = np.dot(weights, _matrix(columns)).reshape(len(W), -1, height, width)
     return out
 
 
@@ -58,43 +63,68 @@ def conv2d_weight(
     dtype, n_filters = np.result_type(x, u), shape[0]
     if each and out is None:
         out = np.empty((len(x), *shape), dtype)
-    total = np.zeros((n_filters, math.prod(shape[1:])), dtype)
+    total = np.zeros((math.prod(shape[1:]), n_filters), dtype)
     for rows, columns in _chunks(x, shape, geometry):
-        part = np.matmul(u[rows].reshape(len(columns), n_filters, -1), columns.transpose(0, 2, 1))
+        part, n = u[rows], columns.shape[3]
         if each:
-            out[rows] = part.reshape(-1, *shape)
+            taps = columns.reshape(len(total), n, -1).transpose(1, 2, 0)
+            out[rows] = np.matmul(part.reshape(n, n_filters, -1), taps).reshape(n, *shape)
         else:
-            total += part.sum(axis=0)
-    return out if each else total.reshape(shape)
+            total += np.dot(_matrix(columns), _by_image(part).reshape(n_filters, -1).T)
+    return out if each else total.T.reshape(shape)
 
 
 def conv2d_input(u: Any, W: Any, shape: tuple[int, ...], geometry: Geometry) -> Any:
     """The images' cotangent, from the cotangent `u` of the result and the filters."""
-    (top, bottom), (left, right) = geometry.padding
-    n, c, h, w = shape
-    out = np.zeros((n, c, h + top + bottom, w + left + right), np.result_type(u, W))
-    kh, kw = W.shape[2:]
-    height, width = u.shape[2:]
+    out = np.zeros(shape, np.result_type(u, W))
     weights = W.reshape(len(W), -1).T
-    step = max(1, CHUNK // max(1, weights.shape[0] * height * width))
-    for start in range(0, n, step):
-        part = u[start : start + step]
-        columns = np.matmul(weights, part.reshape(len(part), len(W), -1)).reshape(-1, c, kh, kw, height, width)
-        scatter_columns(columns, out[start : start + step], geometry.stride, geometry.dilation)
-    return out[:, :, top : top + h, left : left + w]
+    for rows, columns in _workspace(len(u), (*W.shape[1:], *u.shape[2:]), out.dtype):
+        np.dot(weights, _by_image(u[rows]).reshape(len(W), -1), out=_matrix(columns))
+        scatter_columns(columns, out[rows], *geometry.of_taps())
+    return out
+
+
+def _by_image(x: Any) -> Any:
+    """The first two axes exchanged: channels before images."""
+    return x.transpose(1, 0, 2, 3)
+
+
+def _matrix(columns: Any) -> Any:
+    """Columns (c, kh, kw, k, h', w') as a matrix: a row for each tap."""
+    return columns.reshape(math.prod(columns.shape[:3]), -1)
 
 
 def _chunks(x: Any, kernel: tuple[int, ...], geometry: Geometry) -> Iterator[tuple[slice, Any]]:
-    """Columns (k, c kh kw, h' w') of the patches of a few images at a time, in one workspace."""
-    height, width = geometry.out_shape(x.shape, kernel)
-    kh, kw = kernel[2:]
-    n, c = x.shape[:2]
-    step = max(1, min(n, CHUNK // max(1, c * kh * kw * height * width)))
-    work = np.empty((step, c, kh, kw, height, width), x.dtype)
-    padding = ((0, 0), (0, 0), *geometry.padding)
-    padded = np.pad(x, padding) if any(map(any, geometry.padding)) else x
+    """The columns of a few images at a time."""
+    shape = (*kernel[1:], *geometry.out_shape(x.shape, kernel))
+    for rows, columns in _workspace(len(x), shape, x.dtype):
+        gather_columns(x[rows], columns, *geometry.of_taps())
+        yield rows, columns
+
+
+def _workspace(n: int, shape: tuple[int, ...], dtype: Any) -> Iterator[tuple[slice, Any]]:
+    """Columns (c, kh, kw, k, h', w') to fill, for `k` of the images at a time; in one place."""
+    size = math.prod(shape)
+    step = max(1, min(n, CHUNK // max(1, size)))
+    work = room.of(step * size, dtype)
     for start in range(0, n, step):
-        part = padded[start : start + step]
-        columns = work[: len(part)]
-        gather_columns(part, columns, geometry.stride, geometry.dilation)
-        yield slice(start, start + len(part)), columns.reshape(len(part), c * kh * kw, height * width)
+        k = min(step, n - start)
+        yield slice(start, start + k), work[: k * size].reshape(*shape[:3], k, *shape[3:])
+
+
+class _Room(threading.local):
+    """Memory of each thread that is used again and again, since the system is slow to hand out new pages."""
+
+    memory: Any = np.empty(0, np.uint8)
+
+    def of(self, size: int, dtype: Any) -> Any:
+        """A vector to write to, good until the next call; a new one if it is very long."""
+        n_bytes = size * np.dtype(dtype).itemsize
+        if n_bytes > 8 * CHUNK:
+            return np.empty(size, dtype)
+        if len(self.memory) < n_bytes:
+            self.memory = np.empty(n_bytes, np.uint8)
+        return self.memory[:n_bytes].view(dtype)
+
+
+room = _Room()

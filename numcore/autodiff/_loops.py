@@ -137,37 +137,54 @@ def outer_rows(h: Any, delta: Any, out: Any) -> None:
 
 
 @dispatchable
-def gather_columns(images: Any, columns: Any, stride: tuple[int, int], dilation: tuple[int, int]) -> None:
-    """Copy what each tap of a filter sees, at every place, to `columns`.
+def gather_columns(
+    images: Any, columns: Any, stride: tuple[int, int], dilation: tuple[int, int], before: tuple[int, int]
+) -> None:
+    """Copy what each tap of a filter sees, at every place, to `columns`; outside of the images these are zeros.
 
     Parameters
     ----------
     images : (n, c, h, w) array
-        Padded.
-    columns : (n, c, kh, kw, h', w') array
+    columns : (c, kh, kw, n, h', w') array
         Overwritten.
     stride, dilation : pair of int
+    before : pair of int
+        How far above and left of the image the first place lies.
     """
-    for i, j in np.ndindex(columns.shape[2:4]):
-        columns[:, :, i, j] = images[(..., *_window(i, j, columns.shape[4:], stride, dilation))]
+    columns[...] = 0
+    for i, j in np.ndindex(columns.shape[1:3]):
+        places, seen = _window((i, j), columns.shape[4:], images.shape[2:], stride, dilation, before)
+        columns[(slice(None), i, j, ..., *places)] = images[(..., *seen)].swapaxes(0, 1)
 
 
 @dispatchable
-def scatter_columns(columns: Any, images: Any, stride: tuple[int, int], dilation: tuple[int, int]) -> None:
+def scatter_columns(
+    columns: Any, images: Any, stride: tuple[int, int], dilation: tuple[int, int], before: tuple[int, int]
+) -> None:
     """Add each entry of `columns` to where :func:`gather_columns` would take it from.
 
     Parameters
     ----------
-    columns : (n, c, kh, kw, h', w') array
+    columns : (c, kh, kw, n, h', w') array
     images : (n, c, h, w) array
         Added to.
-    stride, dilation : pair of int
+    stride, dilation, before : pair of int
     """
-    for i, j in np.ndindex(columns.shape[2:4]):
-        images[(..., *_window(i, j, columns.shape[4:], stride, dilation))] += columns[:, :, i, j]
+    for i, j in np.ndindex(columns.shape[1:3]):
+        places, seen = _window((i, j), columns.shape[4:], images.shape[2:], stride, dilation, before)
+        images[(..., *seen)] += columns[(slice(None), i, j, ..., *places)].swapaxes(0, 1)
 
 
-def _window(i: int, j: int, size: Any, stride: tuple[int, int], dilation: tuple[int, int]) -> tuple[slice, slice]:
-    """Which entries of the padded images the tap ``(i, j)`` sees."""
-    (down, across), top, left = stride, i * dilation[0], j * dilation[1]
-    return slice(top, top + (size[0] - 1) * down + 1, down), slice(left, left + (size[1] - 1) * across + 1, across)
+def _window(
+    tap: Any, size: Any, image: Any, stride: Any, dilation: Any, before: Any
+) -> tuple[list[slice], list[slice]]:
+    """The places, by axis, at which the tap falls into the image, and what it sees there."""
+    places, seen = [], []
+    for k, n, length, s, d, b in zip(tap, size, image, stride, dilation, before, strict=True):
+        offset = k * d - b
+        first = max(0, -(offset // s))
+        stop = max(first, min(n, (length - 1 - offset) // s + 1))
+        start = first * s + offset
+        places.append(slice(first, stop))
+        seen.append(slice(start, start + max(0, (stop - first - 1) * s + (stop > first)), s))
+    return places, seen

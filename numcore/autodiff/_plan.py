@@ -6,7 +6,6 @@ that is enough, and then the cotangent is multiplied in place; gradients are wri
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import numpy as np
@@ -21,21 +20,42 @@ MOST = 4
 """Plans that a net keeps."""
 
 
-def plan_for(net: Any, theta: Any, X: Any) -> Plan | None:
-    """The net's plan for such a batch; None where it has layers that cannot be planned, or on other arrays."""
-    if type(theta) is not np.ndarray or type(X) is not np.ndarray or X.ndim != 2 or len(X) == 0:
-        return None
-    plans = net.__dict__.setdefault("_plans", {})
-    key = (X.shape, theta.dtype, threading.get_ident(), get_backend())
-    plan = plans.get(key)
-    if plan is None:
-        layers = net._linear_layers()
-        if layers is None:
-            return None
-        while len(plans) >= MOST:
-            plans.pop(next(iter(plans)))
-        plan = plans[key] = Plan(layers, net.layout, X.shape, theta.dtype)
-    return plan
+class lent:
+    """The net's plan for such a batch; None where it has layers that cannot be planned, or on other arrays.
+
+    While a plan is lent out the net does not have it, so that another thread, or a loss that calls the net in turn,
+    gets buffers of its own. One that fails is not given back.
+    """
+
+    __slots__ = ("plan", "shelf")
+
+    def __init__(self, net: Any, theta: Any, X: Any) -> None:
+        self.plan: Plan | None = None
+        if type(theta) is not np.ndarray or type(X) is not np.ndarray or X.ndim != 2 or len(X) == 0:
+            return
+        self.shelf = _shelf(net._plans, (X.shape, theta.dtype, get_backend()))
+        try:
+            self.plan = self.shelf.pop()
+        except IndexError:
+            layers = net._linear_layers()
+            self.plan = None if layers is None else Plan(layers, net.layout, X.shape, theta.dtype)
+
+    def __enter__(self) -> Plan | None:
+        return self.plan
+
+    def __exit__(self, kind: Any, failure: Any, place: Any) -> None:
+        if self.plan is not None and kind is None and not self.shelf:
+            self.shelf.append(self.plan)
+
+
+def _shelf(plans: dict[Any, list[Plan]], key: Any) -> list[Plan]:
+    """Where the plan for `key` is kept: a list of it, or an empty one."""
+    shelf = plans.get(key)
+    if shelf is None:
+        for old in list(plans)[: -(MOST - 1)]:
+            plans.pop(old, None)  # another thread may have been quicker
+        shelf = plans.setdefault(key, [])
+    return shelf
 
 
 class _Layer:
@@ -117,7 +137,7 @@ class Plan:
                     weight = check_weight(sample_weight, self.even)
                     weight = weight / weight.sum()
                 np.copyto(last.g, last.z)
-                value, n_bad = self.softmax_pull(last.g, y, weight)
+                value, n_bad = self.softmax_pull(last.g, np.ascontiguousarray(y, np.intp), weight)
                 if n_bad:
                     check_labels(y, *last.z.shape)
                 return float(value)
@@ -134,11 +154,11 @@ class Plan:
             elif layer.activation is not None:
                 g = layer.pullback(g)[0]
             h = self.layers[k - 1].z if k else X
+            if k:  # before the gradient is written, in case that its place is the parameters'
+                np.dot(g, parameters[k][0].T, out=self.layers[k - 1].g)
             np.dot(h.T, g, out=dW)
             if db is not None:
                 np.dot(self.ones, g, out=db)
-            if k:
-                np.dot(g, parameters[k][0].T, out=self.layers[k - 1].g)
 
 
 def _activated(name: Any, z: Any) -> tuple[Any, Any]:

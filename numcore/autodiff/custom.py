@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
-from functools import update_wrapper
+from functools import update_wrapper, wraps
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from numcore.autodiff import rules
 from numcore.autodiff.boxes import Box, Dual, Forward, innermost, namespace, opened, record, trace_of, unboxed
 from numcore.autodiff.engine import astype
 from numcore.autodiff.transforms import grad, vjp
-from numcore.autodiff.trees import flatten, tree_map
+from numcore.autodiff.trees import flatten, is_leaf, ravel, tree_map
 
 __all__ = ["checkpoint", "custom_jvp", "custom_vjp", "envelope"]
 
@@ -25,7 +26,7 @@ class custom_vjp:
     Parameters
     ----------
     f : callable
-        Returns an array. Arguments that are no arrays are constants.
+        Arrays or trees of arrays in, one or the other out. Arguments that are neither are constants.
 
     Examples
     --------
@@ -52,76 +53,136 @@ class custom_vjp:
         fwd : callable
             ``fwd(*args)`` returns the value of ``f(*args)`` and whatever `bwd` needs of it.
         bwd : callable
-            ``bwd(residuals, g)`` returns a tuple with a cotangent for each argument, None for zero. Written with
-            differentiable functions, it can be differentiated in turn, and forward mode follows from it.
+            ``bwd(residuals, g)`` for a `g` like the value returns a tuple with a cotangent like each argument, or None
+            for zero. Written with differentiable functions, it can be differentiated in turn, and forward mode follows.
         """
         self.fwd, self.bwd = fwd, bwd
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Compute, and record the rule where an argument is under differentiation."""
-        trace = innermost(args)
+        args = _positional(self.f, args, kwargs)
+        leaves, rebuild = flatten(args)
+        trace = innermost(leaves)
         if trace is None:
             return self.f(*args)
-        if self.fwd is None or self.bwd is None:
-            raise TypeError(f"{self.f.__name__} has no rule yet; call its defvjp(fwd, bwd)")
-        values = opened(args, trace)
-        out, residuals = self.fwd(*values)
-        pull = _Shared(self.bwd, residuals, values, self.f.__name__)
-        return _attach(trace, args, out, pull)
+        fwd, bwd, name = self.fwd, self.bwd, _name_of(self.f)
+        if fwd is None or bwd is None:
+            raise TypeError(f"{name} has no rule yet; call its defvjp(fwd, bwd)")
+        values = opened(leaves, trace)
+        inner = rebuild(values)
+        out, residuals = fwd(*inner)
+        return attach(trace, leaves, out, lambda g: _by_leaf(bwd(residuals, g), inner, name), name)
 
 
-def _attach(trace: Any, args: Sequence[Any], out: Any, pull: _Shared) -> Any:
-    """`out` with the derivative that `pull` gives, in the mode of `trace`."""
-    _refuse_closure(out, trace, pull.name)
-    ours = [k for k, x in enumerate(args) if trace_of(x) is trace]
+def _positional(f: Any, args: tuple[Any, ...], kwargs: Any) -> tuple[Any, ...]:
+    """All arguments in the order of f's parameters."""
+    if not kwargs:
+        return args
+    bound = inspect.signature(f).bind(*args, **kwargs)
+    if bound.kwargs:
+        raise TypeError(f"{_name_of(f)} has its own rule and takes no keyword-only arguments; got {list(bound.kwargs)}")
+    return bound.args
+
+
+def _name_of(f: Any) -> str:
+    return getattr(f, "__name__", type(f).__name__)
+
+
+def _by_leaf(cotangents: Any, args: tuple[Any, ...], name: str) -> list[Any]:
+    """What a rule returned, checked: the cotangent of each leaf of `args`, in order."""
+    if not isinstance(cotangents, tuple) or len(cotangents) != len(args):
+        got = str(len(cotangents)) if isinstance(cotangents, tuple) else f"a {type(cotangents).__name__}"
+        raise TypeError(
+            f"the rule of {name} must return a tuple of {len(args)} cotangents, one for each argument; got {got}"
+        )
+    parts: list[Any] = []
+    for k, (part, arg) in enumerate(zip(cotangents, args, strict=True)):
+        leaves, values = flatten(part)[0], flatten(arg)[0]
+        if part is None:
+            leaves = [None] * len(values)
+        if len(leaves) != len(values):
+            raise TypeError(
+                f"the rule of {name} must give argument {k} a cotangent of its structure, with {len(values)} leaves; "
+                f"it gave {len(leaves)}"
+            )
+        for leaf, value in zip(leaves, values, strict=True):
+            if leaf is not None and np.shape(leaf) != np.shape(value):
+                raise TypeError(
+                    f"the rule of {name} must give argument {k} a cotangent of shape {np.shape(value)}; "
+                    f"it gave {np.shape(leaf)}"
+                )
+        parts += leaves
+    return parts
+
+
+def attach(trace: Any, leaves: Sequence[Any], out: Any, rule: Rule, name: str) -> Any:
+    """`out`, an array or a tree of arrays, with the derivative that `rule` gives, in the mode of `trace`.
+
+    ``rule(g)`` returns the cotangents of all `leaves`, None for zero.
+    """
+    if innermost(flatten(out)[0]) is trace:
+        raise TypeError(f"{name} uses a value under differentiation that is not among its arguments; pass it as one")
+    if not is_leaf(out):  # one vector stands for the tree
+        flat, unravel = ravel(out)
+        return unravel(attach(trace, leaves, flat, lambda g: rule(unravel(g)), name))
+    out = out if hasattr(out, "dtype") else np.asarray(out, np.float64)
+    ours = [k for k, x in enumerate(leaves) if trace_of(x) is trace]
+    pull = _Shared(rule, [(k, leaves[k].value) for k in ours])
     if type(trace) is not Forward:
-        return record(trace, out, tuple((pull, args[k].index, (k,)) for k in ours))
+        return record(trace, out, tuple((pull, leaves[k].index, (k,)) for k in ours))
 
     def paired(g: Any) -> Any:
         """Linear in `g`; its gradient is the tangent."""
-        return sum(rules.sum(pull(g, k) * args[k].tangent) for k in ours)
+        return sum(rules.sum(pull(g, k) * leaves[k].tangent) for k in ours)
 
     return Dual(out, grad(paired)(out * 0.0), trace)
 
 
-def _refuse_closure(out: Any, trace: Any, name: str) -> None:
-    if innermost(flatten(out)[0]) is trace:
-        raise TypeError(f"{name} uses a value under differentiation that is not among its arguments; pass it as one")
-
-
 class _Shared:
-    """Runs a rule for all arguments once, and hands each its cotangent."""
+    """Runs a rule once for all arguments, and hands each its cotangent."""
 
-    def __init__(self, bwd: Rule, residuals: Any, values: Sequence[Any], name: str) -> None:
-        self.bwd, self.residuals, self.values, self.name = bwd, residuals, values, name
+    def __init__(self, rule: Rule, values: Sequence[tuple[int, Any]]) -> None:
+        self.rule, self.values = rule, values
+        self.waiting: dict[int, Any] = {}
         self.last: Any = None
-        self.cotangents: Any = None
 
     def __call__(self, g: Any, k: int) -> Any:
-        if self.cotangents is None or self.last is not g:
-            self.cotangents, self.last = self.bwd(self.residuals, g), g
-            self._check()
-        part = self.cotangents[k]
-        if part is None:
-            plain = unboxed(self.values[k])
-            return namespace(plain).zeros(plain.shape, dtype=plain.dtype)
-        part = part if hasattr(part, "dtype") else np.asarray(part, self.values[k].dtype)
-        if tuple(part.shape) != tuple(self.values[k].shape):
-            raise TypeError(
-                f"the rule of {self.name} must give argument {k} a cotangent of shape "
-                f"{tuple(self.values[k].shape)}; it gave {tuple(part.shape)}"
-            )
-        return part if part.dtype == self.values[k].dtype else astype(part, self.values[k].dtype)
+        if self.last is not g or k not in self.waiting:
+            parts = self.rule(g)
+            self.waiting, self.last = {j: _like(parts[j], value) for j, value in self.values}, g
+        part = self.waiting.pop(k)
+        if not self.waiting:
+            self.last = None
+        return part
 
-    def _check(self) -> None:
-        got = self.cotangents
-        if not isinstance(got, tuple) or len(got) != len(self.values):
-            what = f"{len(got)}" if isinstance(got, tuple) else f"a {type(got).__name__}"
-            self.cotangents = None
-            raise TypeError(
-                f"the rule of {self.name} must return a tuple of {len(self.values)} cotangents, one for each argument; "
-                f"got {what}"
-            )
+
+def _like(part: Any, value: Any) -> Any:
+    """`part` in the dtype of `value`; zeros where it is None."""
+    if part is None:
+        plain = unboxed(value)
+        return namespace(plain).zeros(plain.shape, dtype=plain.dtype)
+    part = part if hasattr(part, "dtype") else np.asarray(part, value.dtype)
+    return part if part.dtype == value.dtype else astype(part, value.dtype)
+
+
+def of_some(f: Callable[..., Any], leaves: Sequence[Any], places: Sequence[int]) -> Callable[..., Any]:
+    """``f(leaves)`` as a function of the leaves at `places`."""
+
+    def of_these(*given: Any) -> Any:
+        filled = list(leaves)
+        for k, x in zip(places, given, strict=True):
+            filled[k] = x
+        return f(filled)
+
+    return of_these
+
+
+def spread(parts: Sequence[Any], places: Sequence[int], n: int) -> list[Any]:
+    """A list of length `n` with `parts` at `places`, None elsewhere."""
+    filled: list[Any] = [None] * n
+    for k, part in zip(places, parts, strict=True):
+        filled[k] = part
+    return filled
 
 
 class custom_jvp:
@@ -130,7 +191,7 @@ class custom_jvp:
     Parameters
     ----------
     f : callable
-        Returns an array.
+        Arrays or trees of arrays in, one or the other out.
 
     Examples
     --------
@@ -152,35 +213,31 @@ class custom_jvp:
         """Set the rule: ``jvp(args, tangents)`` returns the value and its tangent, linear in `tangents`."""
         self.rule = jvp
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Compute, and record the rule where an argument is under differentiation."""
-        trace = innermost(args)
+        args = _positional(self.f, args, kwargs)
+        leaves, rebuild = flatten(args)
+        trace = innermost(leaves)
         if trace is None:
             return self.f(*args)
-        if self.rule is None:
-            raise TypeError(f"{self.f.__name__} has no rule yet; call its defjvp(jvp)")
-        values = opened(args, trace)
+        rule, name = self.rule, _name_of(self.f)
+        if rule is None:
+            raise TypeError(f"{name} has no rule yet; call its defjvp(jvp)")
+        values = opened(leaves, trace)
+        inner = rebuild(values)
+        ours = [k for k, x in enumerate(leaves) if trace_of(x) is trace]
         zeros = [x * 0.0 if hasattr(x, "dtype") else None for x in values]
         if type(trace) is Forward:
-            slopes = [x.tangent if trace_of(x) is trace else zero for x, zero in zip(args, zeros, strict=True)]
-            out, slope = self.rule(values, tuple(slopes))
-            return Dual(out, slope, trace)
-        ours = [k for k, x in enumerate(args) if trace_of(x) is trace]
-        rule = self.rule
+            along = [x.tangent if k in ours else zero for k, (x, zero) in enumerate(zip(leaves, zeros, strict=True))]
+            out, slope = rule(inner, rebuild(along))
+            outs, rebuild_out = flatten(out)
+            return rebuild_out([Dual(x, t, trace) for x, t in zip(outs, flatten(slope)[0], strict=True)])
+        tangent = of_some(lambda filled: rule(inner, rebuild(filled))[1], zeros, ours)
 
-        def along(*tangents: Any) -> Any:
-            filled = list(zeros)
-            for k, t in zip(ours, tangents, strict=True):
-                filled[k] = t
-            return rule(values, tuple(filled))[1]
+        def bwd(g: Any) -> list[Any]:
+            return spread(vjp(tangent, *(zeros[k] for k in ours))[1](g), ours, len(leaves))
 
-        out = rule(values, tuple(zeros))[0]
-
-        def bwd(residuals: Any, g: Any) -> tuple[Any, ...]:
-            parts = iter(vjp(along, *(zeros[k] for k in ours))[1](g))
-            return tuple(next(parts) if k in ours else None for k in range(len(values)))
-
-        return _attach(trace, args, out, _Shared(bwd, None, values, self.f.__name__))
+        return attach(trace, leaves, rule(inner, rebuild(zeros))[0], bwd, name)
 
 
 def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
@@ -189,7 +246,8 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
     Parameters
     ----------
     f : callable
-        Arrays in, an array out. What it differentiates by must be among its arguments.
+        Arrays or trees of arrays in, one or the other out. What is differentiated by must be among its positional
+        arguments.
 
     Returns
     -------
@@ -202,21 +260,22 @@ def checkpoint(f: Callable[..., Any]) -> Callable[..., Any]:
     >>> float(ad.grad(ad.checkpoint(lambda x: ad.sin(ad.sin(x))))(0.0))
     1.0
     """
-    again = custom_vjp(f)
 
-    def bwd(args: Any, g: Any) -> tuple[Any, ...]:
-        arrays = [k for k, x in enumerate(args) if hasattr(x, "dtype")]
+    @wraps(f)
+    def again(*args: Any, **kwargs: Any) -> Any:
+        leaves, rebuild = flatten(args)
+        trace = innermost(leaves)
+        if trace is None:
+            return f(*args, **kwargs)
+        values = opened(leaves, trace)
+        ours = [k for k, x in enumerate(leaves) if trace_of(x) is trace]
+        of_ours = of_some(lambda filled: f(*rebuild(filled), **kwargs), values, ours)
 
-        def of_arrays(*given: Any) -> Any:
-            filled = list(args)
-            for k, x in zip(arrays, given, strict=True):
-                filled[k] = x
-            return f(*filled)
+        def bwd(g: Any) -> list[Any]:
+            return spread(vjp(of_ours, *(values[k] for k in ours))[1](g), ours, len(leaves))
 
-        parts = iter(vjp(of_arrays, *(args[k] for k in arrays))[1](g))
-        return tuple(next(parts) if k in arrays else None for k in range(len(args)))
+        return attach(trace, leaves, f(*rebuild(values), **kwargs), bwd, _name_of(f))
 
-    again.defvjp(lambda *args: (f(*args), args), bwd)
     return again
 
 

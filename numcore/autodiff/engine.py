@@ -176,7 +176,7 @@ def unary(name: str, fun: Callable[[Any], Any], vjp: Callable[..., Any]) -> Call
             out = op(value)
             tape.append(((vjp, x.index, keep((out, value))),))
             return tape.box(out, len(tape) - 1, tape)
-        return rule.apply((x,)) if kind is Dual else fun(x)
+        return rule.apply((x,)) if kind is Dual else fun(np.asarray(x) if kind is list else x)
 
     rule.op = _named(op, name)
     return op

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from numcore.arrays import as_choice, as_number
 from numcore.autodiff import rules
 from numcore.autodiff._conv import Geometry
@@ -201,6 +203,10 @@ def batch_norm(x: Any, gamma: Any, beta: Any, *, mean: Any = None, var: Any = No
            [ 1.]])
     """
     shape = (1, -1) + (1,) * (len(x.shape) - 2)
+    if (mean is None) != (var is None):
+        raise ValueError(
+            f"mean and var must be given both or not at all; {'mean' if mean is None else 'var'} is missing"
+        )
     if mean is None:
         axes = channel_axes(x)
         if math.prod(x.shape[k] for k in axes) < 2:
@@ -268,7 +274,7 @@ def conv1d(x: Any, W: Any, b: Any = None, *, stride: int = 1, padding: Any = 0, 
     """
     if len(x.shape) != 3 or len(W.shape) != 3 or x.shape[1] != W.shape[1]:
         raise ValueError(f"x must be (n, c, l) and W (o, c, k); got shapes {tuple(x.shape)} and {tuple(W.shape)}")
-    flat = geometry((1, W.shape[2]), (1, stride), (0, padding) if isinstance(padding, int) else padding, (1, dilation))
+    flat = geometry_of_line(W.shape[2:], stride, padding, dilation)
     image, filters = reshape(x, (*x.shape[:2], 1, x.shape[2])), reshape(W, (*W.shape[:2], 1, W.shape[2]))
     out = rules.conv2d(image, filters, flat)
     out = reshape(out, (*out.shape[:2], out.shape[3]))
@@ -288,8 +294,14 @@ def geometry(kernel: Any, stride: Any, padding: Any, dilation: Any) -> Geometry:
     return Geometry(stride, ((rows, rows), (columns, columns)), dilation)
 
 
+def geometry_of_line(kernel: Any, stride: Any, padding: Any, dilation: Any) -> Geometry:
+    """That of images of height 1."""
+    padding = padding if isinstance(padding, str) else (0, padding)
+    return geometry((1, *kernel), (1, stride), padding, (1, dilation))
+
+
 def _pair(x: Any, name: str, least: int) -> tuple[int, int]:
-    pair = (x, x) if isinstance(x, int) else tuple(x)
-    if len(pair) != 2 or any(not isinstance(k, int) or k < least for k in pair):
+    pair = tuple(x) if isinstance(x, (tuple, list)) else (x, x)
+    if len(pair) != 2 or any(not isinstance(k, (int, np.integer)) or k < least for k in pair):
         raise ValueError(f"{name} must be an integer of at least {least}, or a pair of such; got {x!r}")
-    return pair
+    return int(pair[0]), int(pair[1])

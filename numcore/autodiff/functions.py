@@ -74,8 +74,12 @@ def where(condition: Any, a: Any, b: Any) -> Any:
     return _select(a, b, unboxed(condition))
 
 
-def clip(x: Any, low: Any = None, high: Any = None) -> Any:
-    """`x` limited to ``[low, high]``; the derivative is 1 within the closed interval, 0 outside."""
+def clip(x: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Any:  # noqa: A002
+    """`x` limited to ``[a_min, a_max]``; the derivative is 1 within the closed interval, 0 outside.
+
+    As in NumPy, the bounds may also be called `min` and `max`.
+    """
+    low, high = min if a_min is None else a_min, max if a_max is None else a_max
     if isinstance(low, Box) or isinstance(high, Box):
         x = x if low is None else maximum(x, low)
         return x if high is None else minimum(x, high)
@@ -112,7 +116,9 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
         raise ValueError(f'ord must be None or "fro" for matrices; got {ord!r}')
     if ord in (math.inf, -math.inf):
         return (rules.max if ord > 0 else rules.min)(absolute(x), axis, keepdims)
-    return rules.sum(absolute(x) ** ord, axis, keepdims) ** (1 / ord)
+    total = rules.sum(absolute(x) ** ord, axis, keepdims)
+    zero = unboxed(total) == 0
+    return _select(0.0, _select(1.0, total, zero) ** (1 / ord), zero)
 
 
 def swapaxes(x: Any, axis1: int, axis2: int) -> Any:
@@ -157,6 +163,17 @@ def stack(arrays: Sequence[Any], axis: int = 0) -> Any:
 
 def _array(x: Any) -> Any:
     return np.asarray(x) if type(x) in (int, float, list, tuple) else x
+
+
+def vstack(arrays: Sequence[Any]) -> Any:
+    """Arrays joined along the first axis; vectors count as rows."""
+    return concatenate([reshape(x, (1, -1)) if len(np.shape(x)) < 2 else x for x in arrays], 0)
+
+
+def hstack(arrays: Sequence[Any]) -> Any:
+    """Arrays joined along the second axis, vectors along their only one."""
+    arrays = [reshape(_array(x), (-1,)) if len(np.shape(x)) == 0 else _array(x) for x in arrays]
+    return concatenate(arrays, 0 if len(arrays[0].shape) == 1 else 1)
 
 
 def index_update(x: Any, idx: Any, v: Any) -> Any:
@@ -244,8 +261,11 @@ def kron(x: Any, y: Any) -> Any:
     return reshape(spread_x * spread_y, tuple(n * m for n, m in zip(x.shape, y.shape, strict=True)))
 
 
-def einsum(subscripts: str, *operands: Any) -> Any:
-    """Einstein's summation, as :func:`numpy.einsum` with subscripts in a string."""
+def einsum(subscripts: str, *operands: Any, optimize: Any = True) -> Any:
+    """Einstein's summation, as :func:`numpy.einsum` with subscripts in a string; pairs are taken from the left.
+
+    `optimize` is there for calls that come from NumPy; it changes nothing.
+    """
     terms, out = _explicit(subscripts, operands)
     arrays = list(operands)
     while len(arrays) > 2:

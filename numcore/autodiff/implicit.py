@@ -20,8 +20,8 @@ import numpy as np
 import scipy.sparse.linalg
 
 from numcore.arrays import as_count, as_floating, as_number, eps_of
-from numcore.autodiff.boxes import Box, Dual, Forward, innermost, opened, record, trace_of, unboxed
-from numcore.autodiff.custom import _Shared
+from numcore.autodiff.boxes import Box, Dual, Forward, innermost, opened, trace_of, unboxed
+from numcore.autodiff.custom import attach, of_some, spread
 from numcore.autodiff.transforms import jacobian, jvp, vjp
 from numcore.autodiff.trees import flatten
 from numcore.fixed_point import fixed_point as iterate
@@ -137,22 +137,15 @@ def _implicitly(phi: Map, theta: Any, solve_plainly: Any, again: Any, adjoint: A
     z, info = again(inner)
     ours = [k for k, x in enumerate(leaves) if trace_of(x) is trace]
 
-    def of_ours(*given: Any) -> Any:
-        filled = list(values)
-        for k, x in zip(ours, given, strict=True):
-            filled[k] = x
-        return phi(z, rebuild(filled))
-
+    of_ours = of_some(lambda filled: phi(z, rebuild(filled)), values, ours)
     if type(trace) is Forward:
         slope = jvp(of_ours, [values[k] for k in ours], [leaves[k].tangent for k in ours])[1]
         return Dual(z, tangent(inner, z, slope), trace), info
 
-    def bwd(residuals: Any, g: Any) -> tuple[Any, ...]:
-        parts = iter(vjp(of_ours, *(values[k] for k in ours))[1](adjoint(inner, z, g)))
-        return tuple(next(parts) if k in ours else None for k in range(len(leaves)))
+    def bwd(g: Any) -> list[Any]:
+        return spread(vjp(of_ours, *(values[k] for k in ours))[1](adjoint(inner, z, g)), ours, len(leaves))
 
-    pull = _Shared(bwd, None, values, "an implicit function")
-    return record(trace, z, tuple((pull, leaves[k].index, (k,)) for k in ours)), info
+    return attach(trace, leaves, z, bwd, "an implicit function"), info
 
 
 def _plain(value: Any, name: str) -> Any:
@@ -253,7 +246,7 @@ def root(F: Map, theta: Any, z0: Any, *, tol: float = 1e-10, max_iter: int = 50)
 def _newton(F: Callable[[Any], Any], z: Any, tol: float, max_iter: int) -> RootResult:
     value = _plain(F(z), "F")
     size = _largest(value)
-    target = max(tol, 8 * eps_of(np.asarray(z)) * max(1, z.size) ** 0.5) * max(1.0, size)
+    target = max(tol, 8 * eps_of(np.asarray(z)) * max(1, z.size) ** 0.5) * (max(1.0, size) if size < np.inf else 1.0)
     n_iter, why = 0, f"it used all {max_iter} iterations"
     while size > target and n_iter < max_iter:
         n_iter += 1

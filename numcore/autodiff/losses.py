@@ -52,6 +52,7 @@ def softmax_cross_entropy(
     >>> float(ad.losses.softmax_cross_entropy(np.array([[0.0, 0.0], [1e4, -1e4]]), [0, 0]))
     0.34657359027997264
     """
+    outputs = batch(outputs)
     target = targets(y, outputs, label_smoothing)
     return reduced(rules.cross_entropy(outputs, target), reduction, sample_weight)
 
@@ -82,6 +83,7 @@ def stablemax_cross_entropy(outputs: Any, y: Any, *, reduction: str = "mean", sa
     >>> round(float(ad.losses.stablemax_cross_entropy(np.array([[1.0, 0.0]]), [0])), 6)  # s = 2, 1
     0.405465
     """
+    outputs = batch(outputs)
     target = targets(y, outputs)
     # log s(x) = sign(x) log(1 + |x|)
     return reduced(rules.cross_entropy(rules.signed_log1p(outputs), target), reduction, sample_weight)
@@ -123,6 +125,7 @@ def z_loss(
     >>> bool(np.isclose(ad.losses.z_loss(o, [0]), ad.losses.z_loss(10 * o + 5, [0])))
     True
     """
+    outputs = batch(outputs)
     target = targets(y, outputs)
     n_classes = outputs.shape[-1]
     if n_classes < 2:
@@ -131,9 +134,11 @@ def z_loss(
     b = math.sqrt(n_classes - 1) if b is None else as_number(b, "b")
     mu = rules.mean(outputs, -1, True)
     centred = outputs - mu
-    sigma = norm(centred, axis=-1, keepdims=True) / math.sqrt(n_classes)
     xp = namespace(unboxed(outputs))
-    flat = unboxed(sigma) < 1e-12 * xp.maximum(abs(unboxed(mu)), 1.0)
+    top = xp.max(abs(unboxed(centred)), axis=-1, keepdims=True)
+    centred = centred / xp.where(top > 0, top, 1.0)  # which z does not see, and squares do not overflow
+    sigma = norm(centred, axis=-1, keepdims=True) / math.sqrt(n_classes)
+    flat = unboxed(sigma) * top < 1e-12 * xp.maximum(abs(unboxed(mu)), 1.0)
     z = where(flat, 0.0, centred / where(flat, 1.0, sigma))
     return reduced(rules.softplus(b - rules.sum(z * target, -1), a), reduction, sample_weight)
 
@@ -163,6 +168,7 @@ def bce_with_logits(outputs: Any, y: Any, *, reduction: str = "mean", sample_wei
     >>> float(ad.losses.bce_with_logits(np.array([0.0, 1000.0]), [0, 1]))
     0.34657359027997264
     """
+    outputs = batch(outputs)
     y = responses(y, outputs)
     bad = int(np.count_nonzero(~((y >= 0) & (y <= 1)))) if isinstance(y, np.ndarray) else 0
     if bad:
@@ -192,6 +198,7 @@ def squared_error(outputs: Any, y: Any, *, reduction: str = "mean", sample_weigh
     >>> float(ad.losses.squared_error(np.array([[1.0, 2.0]]), [[0.0, 0.0]]))
     2.5
     """
+    outputs = batch(outputs)
     return reduced(_per_example(0.5 * rules.square(outputs - responses(y, outputs))), reduction, sample_weight)
 
 
@@ -217,6 +224,7 @@ def huber(outputs: Any, y: Any, *, reduction: str = "mean", sample_weight: Any =
     array([0.125, 2.5  ])
     """
     delta = as_number(delta, "delta", above=0.0)
+    outputs = batch(outputs)
     residual = outputs - responses(y, outputs)
     size = rules.absolute(residual)
     each = where(unboxed(size) <= delta, 0.5 * rules.square(residual), delta * (size - 0.5 * delta))
@@ -244,7 +252,6 @@ def by_name(loss: Any) -> Callable[[Any, Any], Any]:
 def targets(y: Any, outputs: Any, smoothing: float = 0.0) -> Any:
     """Labels or probabilities as checked probabilities (m, C) in the dtype of `outputs`."""
     smoothing = as_number(smoothing, "label_smoothing", above=0.0, below=1.0, closed=True)
-    _check_batch(outputs)
     if len(outputs.shape) != 2:
         raise ValueError(f"outputs must be 2-D, one row an example; got shape {tuple(outputs.shape)}")
     m, n_classes = outputs.shape
@@ -279,7 +286,7 @@ def check_labels(y: Any, m: int, n_classes: int) -> Any:
 def _probabilities(xp: Any, y: Any, m: int, n_classes: int, dtype: Any) -> Any:
     if tuple(y.shape) != (m, n_classes):
         raise ValueError(f"y must have shape ({m}, {n_classes}) as outputs have; got {tuple(y.shape)}")
-    y = xp.asarray(y, dtype=dtype)
+    y = xp.asarray(real(y, "y"), dtype=dtype)
     off = ~(abs(xp.sum(y, axis=1) - 1) <= 1e-3) | xp.any(y < 0, axis=1)
     count = int(xp.sum(xp.asarray(off, dtype=xp.int64)))
     if count:
@@ -289,11 +296,10 @@ def _probabilities(xp: Any, y: Any, m: int, n_classes: int, dtype: Any) -> Any:
 
 def responses(y: Any, outputs: Any) -> Any:
     """Real responses in the shape and dtype of `outputs`."""
-    _check_batch(outputs)
     if isinstance(y, Box):
         return y
     xp = namespace(unboxed(outputs))
-    y = y if hasattr(y, "dtype") else np.asarray(y)
+    y = real(y, "y")
     shape = tuple(outputs.shape)
     if tuple(y.shape) != shape:
         if shape != (*y.shape, 1):
@@ -302,9 +308,24 @@ def responses(y: Any, outputs: Any) -> Any:
     return xp.asarray(y, dtype=outputs.dtype)
 
 
-def _check_batch(outputs: Any) -> None:
+def batch(outputs: Any) -> Any:
+    """`outputs`, checked to hold examples, as an array of float."""
+    if not isinstance(outputs, Box):
+        outputs = real(outputs, "outputs")
+        xp = namespace(outputs)
+        if outputs.dtype not in (xp.float32, xp.float64):
+            outputs = xp.asarray(outputs, dtype=xp.float64)
     if len(outputs.shape) == 0 or outputs.shape[0] == 0:
         raise ValueError(f"outputs must hold at least one example; got shape {tuple(outputs.shape)}")
+    return outputs
+
+
+def real(x: Any, name: str) -> Any:
+    """`x`, checked to be an array of real numbers, which may be infinite or NaN."""
+    x = x if hasattr(x, "dtype") else np.asarray(x)
+    if getattr(x.dtype, "kind", "f") not in "fiub":
+        raise TypeError(f"{name} must be real numbers; got dtype {x.dtype}")
+    return x
 
 
 def _per_example(each: Any) -> Any:
@@ -327,12 +348,12 @@ def reduced(each: Any, reduction: str, sample_weight: Any) -> Any:
 def check_weight(sample_weight: Any, each: Any) -> Any:
     """The weights, checked, in the shape and dtype of the losses `each`."""
     xp = namespace(unboxed(each))
-    weight = xp.asarray(sample_weight, dtype=each.dtype)
+    weight = xp.asarray(real(sample_weight, "sample_weight"), dtype=each.dtype)
     if tuple(weight.shape) != tuple(each.shape):
         raise ValueError(f"sample_weight must have shape {tuple(each.shape)}; got {tuple(weight.shape)}")
-    bad = int(xp.sum(xp.asarray(~(weight >= 0), dtype=xp.int64)))
+    bad = int(xp.sum(xp.asarray(~((weight >= 0) & xp.isfinite(weight)), dtype=xp.int64)))
     if bad:
-        raise ValueError(f"sample_weight must be non-negative; {bad} of its {weight.size} entries are not")
+        raise ValueError(f"sample_weight must be non-negative and finite; {bad} of its {weight.size} entries are not")
     if not xp.any(weight > 0):
         raise ValueError("sample_weight must not be 0 throughout")
     return weight

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -14,7 +15,7 @@ import numpy as np
 from numcore.arrays import as_count, as_number, as_rng
 from numcore.autodiff import _plan, functional, per_example
 from numcore.autodiff.boxes import unboxed
-from numcore.autodiff.losses import by_name, reduced
+from numcore.autodiff.losses import by_name, real, reduced
 from numcore.autodiff.rules import getitem, reshape
 from numcore.autodiff.transforms import value_and_grad
 
@@ -126,13 +127,27 @@ class Module:
         array
         """
         theta = self._checked(theta)
-        X = X if hasattr(X, "dtype") else np.asarray(X)
+        X = real(X, "X")
         if type(X) is np.ndarray and X.dtype != theta.dtype:
             X = X.astype(theta.dtype)
         if len(X.shape) == 0 or X.shape[0] == 0:
             raise ValueError(f"X must hold at least one example; got shape {tuple(X.shape)}")
         take = (reshape(getitem(theta, part.slice), part.shape) for part in self.layout)
-        return self._forward(take, X, train, "0")
+        if not train:
+            return self._forward(take, X, False, "0")
+        with self._statistics_kept_on_failure():
+            return self._forward(take, X, True, "0")
+
+    @contextmanager
+    def _statistics_kept_on_failure(self) -> Iterator[None]:
+        """What raises within the block leaves the running statistics as they were."""
+        before = [(x, x.copy()) for x in self._buffers().values()]
+        try:
+            yield
+        except BaseException:
+            for x, old in before:
+                x[...] = old
+            raise
 
     def _checked(self, theta: Any) -> Any:
         theta = theta if hasattr(theta, "dtype") else np.asarray(theta)
@@ -181,17 +196,18 @@ class Module:
         A sequence of linear layers and activations runs by a plan without a tape, in buffers that are kept for up to
         four batch sizes.
         """
-        theta = self._checked(theta)
+        theta, X = self._checked(theta), real(X, "X")
         _check_out(out, theta)
-        plan = _plan.plan_for(self, theta, X)
-        if plan is not None:
-            return plan.run(theta, X, y, loss, sample_weight, out)
+        with _plan.lent(self, theta, X) as plan:
+            if plan is not None:
+                return plan.run(theta, X, y, loss, sample_weight, out)
         per_row = by_name(loss)
 
         def total(theta: Any) -> Any:
             return reduced(per_row(self(theta, X, train=train), y), "mean", sample_weight)
 
-        value, grad = value_and_grad(total)(theta)
+        with self._statistics_kept_on_failure():
+            value, grad = value_and_grad(total)(theta)
         if out is not None:
             out[...] = grad
             grad = out
@@ -217,6 +233,11 @@ class Module:
         """
         theta, per_row = self._checked(theta), by_name(loss)
         return per_example.per_example_grads(lambda t, X, y: per_row(self(t, X), y), theta, X, y, out=out)
+
+    @cached_property
+    def _plans(self) -> dict[Any, list[_plan.Plan]]:
+        """The plan for each kind of batch, where it is not in use."""
+        return {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "_plans"}
@@ -302,6 +323,9 @@ class Linear(Module):
         return functional.linear(x, W, b, self.activation)
 
 
+GEOMETRY = {1: functional.geometry_of_line, 2: functional.geometry}
+
+
 class Conv2d(Module):
     """Convolution of images (m, c_in, h, w); see :func:`functional.conv2d`.
 
@@ -344,7 +368,8 @@ class Conv2d(Module):
         if len(self.kernel) != self.axes:
             raise ValueError(f"kernel must be an integer or {self.axes} of them; got {kernel!r}")
         self.kernel = tuple(as_count(k, "kernel") for k in self.kernel)
-        self.options = {"stride": stride, "padding": padding, "dilation": dilation}
+        self.stride, self.padding, self.dilation = stride, padding, dilation
+        GEOMETRY[self.axes](self.kernel, stride, padding, dilation)  # raises what a call would
         functional.activation(activation)
         self.activation = activation
 
@@ -360,7 +385,8 @@ class Conv2d(Module):
         if len(x.shape) != self.axes + 2 or x.shape[1] != self.c_in:
             raise ValueError(f"layer {place} ({self!r}): got shape {tuple(x.shape)}")
         convolve = functional.conv2d if self.axes == 2 else functional.conv1d
-        return functional.activation(self.activation)(convolve(x, W, b, **self.options))
+        z = convolve(x, W, b, stride=self.stride, padding=self.padding, dilation=self.dilation)
+        return functional.activation(self.activation)(z)
 
 
 class Conv1d(Conv2d):
@@ -600,6 +626,7 @@ class MLP(Sequential):
     """
 
     def __init__(self, sizes: Sequence[int], activation: Any = "relu", output: Any = None) -> None:
+        self.sizes, self.activation, self.output = sizes, activation, output
         if len(sizes) < 2:
             raise ValueError(f"sizes must name at least inputs and outputs; got {list(sizes)}")
         last = len(sizes) - 2

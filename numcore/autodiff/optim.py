@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -51,15 +52,19 @@ class Optimizer:
         array
             `theta` itself.
         """
-        if type(theta) is not np.ndarray or theta.dtype.kind != "f":
-            raise TypeError(f"theta must be an array of float to be updated in place; got {_describe(theta)}")
+        if type(theta) is not np.ndarray or theta.dtype not in (np.float32, np.float64):
+            raise TypeError(f"theta must be float32 or float64, to be updated in place; got {_describe(theta)}")
+        if not theta.flags.writeable:
+            raise ValueError("theta must be writeable, to be updated in place; got a read-only array")
+        if type(grad) is not np.ndarray:
+            raise TypeError(f"grad must be like theta, {_describe(theta)}; got {_describe(grad)}")
         if theta.shape != grad.shape or theta.dtype != grad.dtype:
             raise ValueError(f"grad must be like theta, {_describe(theta)}; got {_describe(grad)}")
         t = self.state["t"]
         rate = float(self.lr(t)) if callable(self.lr) else self.lr
         scale = 1.0
         if self.clip_norm is not None:
-            norm = float(np.sqrt(np.vdot(grad, grad)))
+            norm = _length(grad)
             self.state["norm"] = norm
             scale = min(1.0, self.clip_norm / norm) if norm > 0 else 1.0
         self._update(theta, grad, rate, scale)
@@ -81,10 +86,24 @@ class Optimizer:
 
     def _scratch(self, theta: Any) -> Any:
         """Two vectors to compute in."""
-        work = getattr(self, "_work", None)
-        if work is None or work.shape[1:] != theta.shape or work.dtype != theta.dtype:
-            work = self._work = np.empty((2, *theta.shape), theta.dtype)
-        return work
+        key = (theta.shape, theta.dtype)
+        if key not in self._work:
+            self._work.clear()
+            self._work[key] = np.empty((2, *theta.shape), theta.dtype)
+        return self._work[key]
+
+    @cached_property
+    def _work(self) -> dict[Any, Any]:
+        return {}
+
+
+def _length(x: Any) -> float:
+    """The Euclidean norm, also where squares overflow or vanish."""
+    top = float(np.max(np.abs(x), initial=0.0))
+    if not 0 < top < np.inf:
+        return top
+    scaled = x / x.dtype.type(top)
+    return top * float(np.sqrt(np.vdot(scaled, scaled)))
 
 
 def _describe(x: Any) -> str:
@@ -275,10 +294,16 @@ def perp_grad(theta: Any, g: Any, *, per: Any = "all") -> Any:
     array([0., 4.])
     """
     if isinstance(per, str) and per == "all":
-        pairs = list(zip(flatten(theta)[0], flatten(g)[0], strict=True))
-        square = sum(float(np.vdot(x, x)) for x, _ in pairs)
-        along = sum(float(np.vdot(x, y)) for x, y in pairs) / square if square > 0 else 0.0
-        return tree_map(lambda x, y: y - (x * along).astype(y.dtype), theta, g)
+        xs, ys = flatten(theta)[0], flatten(g)[0]
+        if [np.shape(x) for x in xs] != [np.shape(y) for y in ys]:
+            raise ValueError(f"g must have the shape of theta: {[*map(np.shape, xs)]}; got {[*map(np.shape, ys)]}")
+        top = max((float(np.max(np.abs(x), initial=0.0)) for x in xs), default=0.0)
+        if top == 0:
+            return g
+        unit = tree_map(lambda x: x / x.dtype.type(top), theta)  # squares of theta may overflow or vanish
+        square = sum(float(np.vdot(x, x)) for x in flatten(unit)[0])
+        along = sum(float(np.vdot(x, y)) for x, y in zip(flatten(unit)[0], ys, strict=True)) / square
+        return tree_map(lambda x, y: y - (x * along).astype(y.dtype), unit, g)
     if isinstance(per, str) and per == "layer":
         return tree_map(perp_grad, theta, g)
     if isinstance(per, str):

@@ -29,7 +29,7 @@ from numcore.autodiff._loops import outer_rows
 from numcore.autodiff.boxes import Tape, Var
 from numcore.autodiff.engine import RULES, Scatter
 from numcore.autodiff.losses import by_name
-from numcore.autodiff.transforms import value_and_grad
+from numcore.autodiff.transforms import checked, value_and_grad
 from numcore.autodiff.trees import ravel
 
 __all__ = ["PerExampleJacobian", "per_example_grads", "per_example_jacobian"]
@@ -78,6 +78,7 @@ def per_example_grads(
     """
     as_choice(method, "method", ("auto", "tape", "loop"))
     flat, unravel = (theta, None) if type(theta) is np.ndarray and theta.ndim == 1 else ravel(theta)
+    checked(flat, "theta")
     on_flat = loss if unravel is None else _on_flat(loss, unravel)
     batch = tuple(x if hasattr(x, "dtype") else np.asarray(x) for x in batch)
     if not batch or len(batch[0]) == 0:
@@ -400,6 +401,13 @@ class PerExampleJacobian(scipy.sparse.linalg.LinearOperator):
                 part += (b.h.T @ (u[:, None] * b.delta)).reshape(-1)
         return total
 
+    def astype(self, dtype: Any) -> PerExampleJacobian:
+        """The same matrix with factors, and so products, in another floating dtype."""
+        blocks = [
+            Block(b.start, None if b.h is None else b.h.astype(dtype), b.delta.astype(dtype)) for b in self.blocks
+        ]
+        return PerExampleJacobian(self.losses.astype(dtype), blocks, self.shape[1])
+
     def gram(self) -> Any:
         """The (m, m) matrix G G^T: for a linear layer ``(H H^T) o (Delta Delta^T)``."""
         total = np.zeros((self.shape[0],) * 2, self.dtype)
@@ -498,8 +506,13 @@ def per_example_jacobian(net: Any, theta: Any, X: Any, y: Any, *, loss: Any = "s
     """
     theta, per_row = net._checked(theta), by_name(loss)
     X = X if hasattr(X, "dtype") else np.asarray(X)
+    return factored_jacobian(lambda t, X, y: per_row(net(t, X), y), theta, (X, y))
+
+
+def factored_jacobian(loss: Callable[..., Any], theta: Any, batch: tuple[Any, ...]) -> PerExampleJacobian:
+    """:func:`per_example_jacobian` of any ``loss(theta, *batch)`` that gives (m,)."""
     try:
-        found = collect(lambda t, X, y: per_row(net(t, X), y), theta, (X, y))
+        found = collect(loss, theta, batch)
     except Mixed as why:
         raise ValueError(f"the Jacobian cannot be kept by factors: {why}") from None
     missing = sorted({use.name for use in found.uses if use.write is None})

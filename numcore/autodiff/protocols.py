@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -20,7 +21,8 @@ ENTRYWISE = (
 REDUCING = "sum mean prod max min cumsum"
 SHAPING = "reshape transpose concatenate roll flip diag tril triu broadcast_to"
 COMPOSED = (
-    "where clip var std sort swapaxes moveaxis squeeze expand_dims stack take pad trace dot outer tensordot kron einsum"
+    "where clip var std sort swapaxes moveaxis squeeze expand_dims stack vstack hstack take pad trace dot outer "
+    "tensordot kron einsum"
 )
 COMPARING = (
     "greater greater_equal less less_equal equal not_equal isfinite isnan isinf signbit floor ceil rint trunc "
@@ -48,6 +50,8 @@ UFUNCS: dict[Any, Callable[..., Any]] = {
     np.absolute: rules.absolute,
     np.fabs: rules.absolute,
     np.reciprocal: lambda x: 1 / x,
+    np.log2: lambda x: rules.log(x) * (1 / math.log(2)),
+    np.log10: lambda x: rules.log(x) * (1 / math.log(10)),
     np.matmul: functions.matmul,
     **_by_numpy(ENTRYWISE, rules),
 }
@@ -60,6 +64,8 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.amax: rules.max,
     np.amin: rules.min,
     np.ravel: functions.ravel_array,
+    np.inner: lambda x, y: functions.tensordot(x, y, (-1, -1)),
+    np.vdot: lambda x, y: rules.sum(rules.reshape(x, (-1,)) * rules.reshape(y, (-1,))),
 }
 CONSTANT_UFUNCS = frozenset(getattr(np, name) for name in COMPARING.split())
 CONSTANT_FUNCTIONS = frozenset(getattr(np, name) for name in ASKING.split())
@@ -85,6 +91,8 @@ def _array_ufunc(self: Box, ufunc: Any, method: str, *inputs: Any, out: Any = No
 
 def _array_function(self: Box, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
     if func in FUNCTIONS:
+        if kwargs.get("order") == "C":  # the order that everything here is in
+            del kwargs["order"]
         return FUNCTIONS[func](*args, **kwargs)
     if func in CONSTANT_FUNCTIONS:
         return func(*(unboxed(x) for x in args), **{key: unboxed(x) for key, x in kwargs.items()})
@@ -151,6 +159,7 @@ MEMBERS: dict[str, Any] = {
     "__pos__": lambda self: self,
     "__abs__": rules.absolute,
     "T": property(rules.transpose),
+    "mT": property(lambda self: functions.swapaxes(self, -1, -2)),
     "reshape": _reshape_method,
     "ravel": functions.ravel_array,
     "flatten": functions.ravel_array,

@@ -10,6 +10,7 @@ they can be differentiated in turn. For entrywise functions the same rule gives 
 from __future__ import annotations
 
 import builtins
+import math
 import operator
 from math import log as log_of
 from math import pi
@@ -302,7 +303,7 @@ def _power_slope(x: Any, y: Any) -> Any:
 def _log0(x: Any) -> Any:
     """``log x``, with 0 at 0."""
     if isinstance(x, (int, float)):
-        return log_of(x) if x else 0.0
+        return log_of(x) if x > 0 else 0.0 if x == 0 else math.nan
     zero = unboxed(x) == 0
     return log(x) if not namespace(zero).any(zero) else _select(0.0, log(_select(1.0, x, zero)), zero)
 
@@ -480,9 +481,11 @@ def _scale(x: Any, axes: Any, eps: float) -> Any:
 # A function of any number of arrays, which a row of the table cannot hold
 
 
-def concatenate(arrays: Any, axis: int = 0) -> Any:
-    """Arrays joined along an existing axis, as :func:`numpy.concatenate`."""
+def concatenate(arrays: Any, axis: int | None = 0) -> Any:
+    """Arrays joined along an existing axis, or with None all their entries, as :func:`numpy.concatenate`."""
     arrays = tuple(arrays)
+    if axis is None:
+        arrays, axis = tuple(reshape(x, (-1,)) for x in arrays), 0
     trace = innermost(arrays)
     if trace is None:
         xp = namespace(arrays[0])

@@ -12,8 +12,8 @@ import numpy as np
 from numcore.arrays import is_numpy
 from numcore.autodiff import losses, rules
 from numcore.autodiff.boxes import Box, Dual, Forward, Tape, Var, namespace, unboxed
-from numcore.autodiff.engine import backward
-from numcore.autodiff.trees import flatten
+from numcore.autodiff.engine import astype, backward
+from numcore.autodiff.trees import flatten, is_leaf
 
 __all__ = ["gnvp", "grad", "hessian", "hvp", "jacobian", "jvp", "value_and_grad", "vjp"]
 
@@ -91,6 +91,8 @@ def value_and_grad(f: Callable[..., Any], argnums: Argnums = 0, *, has_aux: bool
     @wraps(f)
     def both(*args: Any, **kwargs: Any) -> Any:
         places = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+        if any(not -len(args) <= k < len(args) for k in places):
+            raise ValueError(f"argnums must name positional arguments; got {argnums!r} beside {len(args)} of them")
         pairs = [flatten(args[k]) for k in places]
         leaves = [checked(x, f"argument {k}") for k, (xs, _) in zip(places, pairs, strict=True) for x in xs]
         with Tape() as tape:
@@ -99,6 +101,8 @@ def value_and_grad(f: Callable[..., Any], argnums: Argnums = 0, *, has_aux: bool
             for k, (xs, rebuild) in zip(places, pairs, strict=True):
                 filled[k] = rebuild([next(boxed) for _ in xs])
             result = f(*filled, **kwargs)
+            if has_aux and not (isinstance(result, (tuple, list)) and len(result) == 2):
+                raise TypeError(f"with has_aux, f must return a pair (value, aux); got {type(result).__name__}")
             out, aux = result if has_aux else (result, None)
         _check_scalar(out)
         slopes = iter(_pull(tape, {_index(out, tape): _one_like(out)}, leaves))
@@ -120,6 +124,19 @@ def checked(x: Any, name: str) -> Any:
     if x.dtype not in (xp.float64, xp.float32):
         raise TypeError(f"{name} must be float32 or float64 to differentiate by it; got dtype {x.dtype}")
     return x
+
+
+def as_direction(t: Any, x: Any, name: str) -> Any:
+    """`t`, a tangent or cotangent, in the dtype of the value `x` and checked to have its shape."""
+    if not hasattr(t, "dtype"):
+        t = np.asarray(t)
+    if tuple(t.shape) != tuple(x.shape):
+        raise ValueError(f"{name} must have shape {tuple(x.shape)}; got {tuple(t.shape)}")
+    if t.dtype == x.dtype:
+        return t
+    if getattr(t.dtype, "kind", "f") not in "fiub":
+        raise TypeError(f"{name} must be real; got dtype {t.dtype}")
+    return astype(t, x.dtype)
 
 
 def _check_scalar(out: Any) -> None:
@@ -210,13 +227,11 @@ def vjp(f: Callable[..., Any], *args: Any) -> tuple[Any, Callable[[Any], tuple[A
 
     def pullback(g: Any) -> tuple[Any, ...]:
         seeds: dict[int, Any] = {}
-        cotangents = flatten(g)[0]
+        cotangents = [g] if is_leaf(out) else flatten(g)[0]
         if len(cotangents) != len(outs):
             raise ValueError(f"g must have {len(outs)} leaves as the value has; got {len(cotangents)}")
         for x, value, c in zip(outs, values, cotangents, strict=True):
-            k, c = _index(x, tape), c if hasattr(c, "dtype") else np.asarray(c, value.dtype)
-            if tuple(c.shape) != tuple(value.shape):
-                raise ValueError(f"g must have shape {tuple(value.shape)}; got {tuple(c.shape)}")
+            k, c = _index(x, tape), as_direction(c, value if hasattr(value, "dtype") else np.asarray(value), "g")
             seeds[k] = seeds[k] + c if k in seeds else c
         parts = iter(_pull(tape, seeds, leaves))
         return tuple(rebuild([next(parts) for _ in xs]) for xs, rebuild in pairs)
@@ -255,15 +270,16 @@ def jvp(f: Callable[..., Any], args: Sequence[Any], tangents: Sequence[Any]) -> 
     >>> float(out), float(slope)
     (9.0, 6.0)
     """
-    leaves, rebuild = flatten(tuple(args))
-    slopes = flatten(tuple(tangents))[0]
+    return _along(f, tuple(args), tuple(tangents), "tangents")
+
+
+def _along(f: Callable[..., Any], args: tuple[Any, ...], direction: tuple[Any, ...], name: str) -> tuple[Any, Any]:
+    leaves, rebuild = flatten(args)
+    slopes = flatten(direction)[0]
     if len(leaves) != len(slopes):
-        raise ValueError(f"tangents must have {len(leaves)} leaves as args have; got {len(slopes)}")
+        raise ValueError(f"{name} must have {len(leaves)} leaves; got {len(slopes)}")
     leaves = [checked(x, f"argument {k}") for k, x in enumerate(leaves)]
-    slopes = [t if hasattr(t, "dtype") else np.asarray(t, x.dtype) for t, x in zip(slopes, leaves, strict=True)]
-    for x, t in zip(leaves, slopes, strict=True):
-        if tuple(x.shape) != tuple(t.shape):
-            raise ValueError(f"tangents must have the shapes of args: {tuple(x.shape)}; got {tuple(t.shape)}")
+    slopes = [as_direction(t, x, name) for t, x in zip(slopes, leaves, strict=True)]
     with Forward() as trace:
         out = f(*rebuild([Dual(x, t, trace) for x, t in zip(leaves, slopes, strict=True)]))
     outs, rebuild_out = flatten(out)
@@ -309,7 +325,7 @@ def hvp(f: Callable[..., Any], x: Any, v: Any, *args: Any) -> Any:
 
 
 def _slope(f: Callable[..., Any], x: Any, v: Any, args: Sequence[Any]) -> Any:
-    out, slope = jvp(lambda y: f(y, *args), (x,), (v,))
+    out, slope = _along(lambda y: f(y, *args), (x,), (v,), "v")
     _check_scalar(out)
     return slope
 
@@ -445,5 +461,5 @@ def gnvp(model: Callable[[Any, Any], Any], loss: Any, theta: Any, v: Any, X: Any
         return rules.sum(each) / each.shape[0]
 
     z, pullback = vjp(lambda t: model(t, X), theta)
-    _, z_tangent = jvp(lambda t: model(t, X), (theta,), (v,))
+    _, z_tangent = _along(lambda t: model(t, X), (theta,), (v,), "v")
     return pullback(hvp(mean_loss, z, z_tangent))[0]

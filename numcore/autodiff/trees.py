@@ -54,6 +54,11 @@ def flatten(tree: Any) -> tuple[list[Any], Callable[[Any], Any]]:
     return leaves, lambda others: _rebuild(tree, iter(others))
 
 
+def is_leaf(tree: Any) -> bool:
+    """Whether `tree` is no node: an array, or anything else that trees are not made of."""
+    return _children(tree) is None
+
+
 def _children(tree: Any) -> list[Any] | None:
     """The parts of a node; None for a leaf."""
     if tree is None:

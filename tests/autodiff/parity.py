@@ -57,14 +57,18 @@ def outers(rng, dtype):
 
 
 def windows(rng, dtype):
-    """Padded images and columns of their patches, over strides and dilations."""
+    """Images and columns of their patches, over strides, dilations and paddings, some wider than the image."""
     cases = []
     for (down, across), (di, dj) in [((1, 1), (1, 1)), ((2, 1), (1, 2)), ((1, 3), (2, 1))]:
-        kh, kw, height, width = 2, 3, 4, 5
-        h, w = (height - 1) * down + (kh - 1) * di + 1, (width - 1) * across + (kw - 1) * dj + 2
-        images = rng.normal(size=(3, 2, h, w)).astype(dtype)
-        columns = rng.normal(size=(3, 2, kh, kw, height, width)).astype(dtype)
-        cases.append((images, columns, (down, across), (di, dj)))
+        for top, left, shrink in [(0, 0, 0), (1, 2, 2), (5, 9, 3)]:
+            kh, kw, height, width = 2, 3, 4, 5
+            h, w = (height - 1) * down + (kh - 1) * di + 1, (width - 1) * across + (kw - 1) * dj + 2
+            images = rng.normal(size=(3, 2, max(1, h - shrink), max(1, w - shrink))).astype(dtype)
+            columns = rng.normal(size=(2, kh, kw, 3, height, width)).astype(dtype)
+            cases.append((images, columns, (down, across), (di, dj), (top, left)))
+    for kernel, before in [((3, 3), (1, 1)), ((2, 5), (0, 2)), ((7, 9), (3, 4))]:
+        images, columns = rng.normal(size=(2, 3, 4, 5)), rng.normal(size=(3, *kernel, 2, 4, 5))
+        cases.append((images.astype(dtype), columns.astype(dtype), (1, 1), (1, 1), before))
     return cases
 
 
@@ -75,5 +79,5 @@ CASES = {
     "softmax_pull": logits,
     "outer_rows": outers,
     "gather_columns": windows,
-    "scatter_columns": lambda rng, dtype: [(c, x, s, d) for x, c, s, d in windows(rng, dtype)],
+    "scatter_columns": lambda rng, dtype: [(columns, images, *rest) for images, columns, *rest in windows(rng, dtype)],
 }

@@ -91,3 +91,9 @@ def test_the_dtype_is_kept(dtype):
     g = ad.grad(f)(np.array([8.0, 27.0], dtype))
     assert g.dtype == dtype
     np.testing.assert_allclose(g, [1 / 12, 1 / 27], rtol=1e-5)
+
+
+def test_a_root_of_nan_is_not_called_found():
+    with pytest.warns(ConvergenceWarning, match="root did not converge"), np.errstate(invalid="ignore"):
+        _, info = ad.root(lambda z, t: z * np.nan, np.float64(1.0), np.ones(2))
+    assert not info.converged

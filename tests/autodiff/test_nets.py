@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import sys
+import threading
 import tracemalloc
 
 import numpy as np
@@ -203,7 +205,7 @@ def test_float32_nets_compute_in_float32_whatever_the_batch():
         (
             lambda n, t, X, y: n.loss_and_grad(t, X, y, sample_weight=-np.ones(8)),
             ValueError,
-            "non-negative; 8 of its 8",
+            "non-negative and finite; 8 of its 8",
         ),
         (lambda n, t, X, y: n.loss_and_grad(t, X, y, sample_weight=np.zeros(8)), ValueError, "not be 0 throughout"),
         (
@@ -226,6 +228,17 @@ def test_float32_nets_compute_in_float32_whatever_the_batch():
         (lambda n, t, X, y: ad.conv2d(np.ones((1, 2, 4, 4)), np.ones((1, 1, 3, 3))), ValueError, "x must be"),
         (lambda n, t, X, y: ad.conv2d(np.ones((1, 1, 4, 4)), np.ones((1, 1, 3, 3)), stride=0), ValueError, "stride"),
         (lambda n, t, X, y: ad.linear(np.ones((2, 3)), np.ones((2, 2))), ValueError, "does not match W"),
+        (lambda n, t, X, y: n(t, 1j * X), TypeError, "X must be real numbers; got dtype complex128"),
+        (lambda n, t, X, y: n.loss_and_grad(t, 1j * X, y), TypeError, "X must be real numbers"),
+        (lambda n, t, X, y: n(t, np.full((8, 6), None)), TypeError, "X must be real numbers; got dtype object"),
+        (lambda n, t, X, y: n.loss_and_grad(t, X, np.ones((8, 4)) * 1j), TypeError, "y must be real numbers"),
+        (lambda n, t, X, y: ad.nn.Conv2d(1, 1, 3, stride=0), ValueError, "stride must be"),
+        (lambda n, t, X, y: ad.nn.Conv1d(1, 1, 3, padding="full"), ValueError, "padding must be one of"),
+        (
+            lambda n, t, X, y: ad.batch_norm(X, np.ones(6), np.zeros(6), mean=np.zeros(6)),
+            ValueError,
+            "var is missing",
+        ),
     ],
 )
 def test_bad_input_is_named(call, error, message):
@@ -242,6 +255,76 @@ def test_messages_name_the_layer_within():
         net(net.init(rng=0), np.ones((2, 4)))
     with pytest.raises(ValueError, match=r"layer 1 \(Linear 64->10\): got 128 features"):
         net.loss_and_grad(net.init(rng=0), np.ones((2, 4)), np.zeros(2, int))
+
+
+def test_nets_and_optimizers_can_be_saved(tmp_path):
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((4, 2, 6, 5)), np.array([0, 1, 2, 1])
+    net = every_layer()
+    theta, opt = net.init(rng=0, dtype=np.float64), ad.optim.Adam()
+    opt.step(theta, net.loss_and_grad(theta, X, y)[1])
+    mlp = ad.nn.MLP([3, 5, 2], "tanh")
+    mlp.loss_and_grad(mlp.init(rng=0), np.ones((2, 3)), [0, 1])  # leaves a plan behind
+    numcore.save([net, opt, mlp, ad.nn.Conv1d(1, 2, 3, stride=2)], tmp_path / "net")
+    again, their_opt, their_mlp, conv = numcore.load(tmp_path / "net")
+    assert again.layout == net.layout and their_mlp.layout == mlp.layout and conv.stride == 2
+    np.testing.assert_array_equal(again(theta, X), net(theta, X))  # with the running statistics
+    g = rng.standard_normal(theta.shape)
+    np.testing.assert_array_equal(their_opt.step(theta.copy(), g), opt.step(theta.copy(), g))
+
+
+def test_a_failed_step_leaves_the_running_statistics_alone():
+    net, X = ad.nn.Sequential(ad.nn.BatchNorm(3), ad.nn.Linear(3, 2)), np.random.default_rng(0).random((4, 3))
+    theta = net.init(rng=0)
+    with pytest.raises(ValueError, match="labels"):
+        net.loss_and_grad(theta, X, np.full(4, 7))
+    wrong = ad.nn.Sequential(ad.nn.BatchNorm(3), ad.nn.Linear(5, 2))
+    with pytest.raises(ValueError, match="layer 1"):
+        wrong(wrong.init(rng=0), X, train=True)
+    for state in (net.state, wrong.state):
+        assert not state["0.mean"].any() and (state["0.var"] == 1).all()
+
+
+def test_a_net_serves_many_threads_and_calls_of_itself():
+    net, theta, X, y = problem(np.random.default_rng(0))
+    f = lambda t, m: ad.losses.softmax_cross_entropy(net(t, X[:m]), y[:m])  # noqa: E731
+    expected = {m: ad.grad(f)(theta, m) for m in range(1, 8)}
+    wrong = []
+
+    def work(k):
+        for i in range(40):
+            m = 1 + (i + k) % 7
+            wrong.extend([m] * (not np.allclose(net.loss_and_grad(theta, X[:m], y[:m])[1], expected[m], atol=1e-12)))
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(6)]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert not wrong and len(net._plans) <= 4
+
+    def calls_the_net(z, y):
+        net.loss_and_grad(2 * theta, X + 1, y)
+        return ad.losses.softmax_cross_entropy(z, y, reduction="none")
+
+    g = ad.grad(f)(theta, 8)
+    np.testing.assert_allclose(net.loss_and_grad(theta, X, y, loss=calls_the_net)[1], g, rtol=1e-11, atol=1e-14)
+    own = theta.copy()
+    np.testing.assert_allclose(net.loss_and_grad(own, X, y, out=own)[1], g, rtol=1e-11, atol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.uint64])
+def test_labels_of_any_integer_dtype_count(dtype):
+    net, theta, X, y = problem(np.random.default_rng(0))
+    value = net.loss_and_grad(theta, X, y.astype(dtype))[0]
+    assert value == net.loss_and_grad(theta, X, y.tolist())[0]
+    with pytest.raises(ValueError, match="labels from 0 to 3"):
+        net.loss_and_grad(theta, X, np.full(8, np.iinfo(dtype).max, dtype))
 
 
 # losses
@@ -268,6 +351,13 @@ def test_losses_pass_the_gradient_check_and_reduce_as_asked(name):
         assert ad.check_grad(lambda z: loss(z, y, sample_weight=w), z, order=order, rng=1).ok
     with pytest.raises(ValueError, match="reduction"):
         loss(z, y, reduction="max")
+    assert loss(z.tolist(), y.tolist()) == loss(z, y)
+    assert loss((3 * z).astype(int), y) == loss((3 * z).astype(int) * 1.0, y)
+    with pytest.raises(TypeError, match="outputs must be real numbers; got dtype complex128"):
+        loss(z * 1j, y)
+    for bad, error in [(w * np.inf, ValueError), (w * 1j, TypeError), (np.full(5, np.nan), ValueError)]:
+        with pytest.raises(error, match="sample_weight"):
+            loss(z, y, sample_weight=bad)
 
 
 def test_published_forms_of_the_losses():
@@ -309,6 +399,10 @@ def test_extreme_logits_give_finite_losses_and_gradients():
     assert value == 0 and not g.any()
     value, g = ad.value_and_grad(lambda o: ad.losses.z_loss(o, [0]))(np.full((1, 3), 7.0))
     assert value == pytest.approx(np.log1p(np.exp(np.sqrt(2)))) and not g.any()
+    z = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
+    for scale in (1e30, 1e-8):  # which the squares of float32 do not reach
+        ours = ad.losses.z_loss(np.float32(scale) * z, y)
+        np.testing.assert_allclose(ours, ad.losses.z_loss(z, y), rtol=1e-5)
     x = np.full((2, 4), 3.0)
     g = ad.grad(lambda x: ad.sum(ad.layer_norm(x, np.ones(4), np.zeros(4)) ** 2))(x)
     assert np.isfinite(g).all()
@@ -364,6 +458,10 @@ def test_momentum_clipping_schedules_and_reset():
     opt = ad.optim.SGD(1.0, clip_norm=1.0)
     assert opt.step(np.zeros(2), g).tolist() == pytest.approx([-0.6, -0.8])
     assert opt.state["norm"] == 5.0 and g.tolist() == [3, 4]
+    for scale in (1e30, 1e-30):  # squares overflow or vanish in float32
+        opt.step(np.zeros(2, np.float32), np.float32(scale) * g.astype(np.float32))
+        assert opt.state["norm"] == pytest.approx(5 * scale, rel=1e-6)
+    assert opt.step(np.zeros(2, "f"), np.array([3e30, 4e30], "f")).tolist() == pytest.approx([-0.6, -0.8])
     opt = ad.optim.SGD(lambda t: 1.0 / (t + 1))
     assert opt.step(opt.step(np.zeros(2), g), g).tolist() == [-4.5, -6.0]
     opt.reset()
@@ -375,6 +473,18 @@ def test_momentum_clipping_schedules_and_reset():
     ]:
         with pytest.raises(error, match="theta"):
             opt.step(*bad)
+    for cls in (ad.optim.SGD, ad.optim.Adam, ad.optim.AdamW):
+        opt, fixed = cls(0.1), np.ones(2)
+        opt.step(np.ones(2), g)
+        before = copy.deepcopy(opt.state)
+        fixed.flags.writeable = False
+        with pytest.raises(ValueError, match="theta must be writeable"):
+            opt.step(fixed, g)
+        with pytest.raises(TypeError, match="grad must be like theta"):
+            opt.step(np.ones(2), [1.0, 1.0])
+        with pytest.raises(TypeError, match="float32 or float64"):
+            opt.step(np.ones(2, np.float16), np.ones(2, np.float16))
+        assert all(np.array_equal(before[key], opt.state[key]) for key in before)
     with pytest.raises(ValueError, match="nesterov"):
         ad.optim.SGD(nesterov=True)
     with pytest.raises(ValueError, match="betas"):
@@ -392,6 +502,11 @@ def test_perp_grad_is_orthogonal_to_the_parameters():
         assert abs(by_slices[part.slice] @ theta[part.slice]) < 1e-13
         np.testing.assert_array_equal(by_leaves[part.name].ravel(), by_slices[part.slice])
     np.testing.assert_array_equal(ad.optim.perp_grad(np.zeros(3), np.ones(3)), np.ones(3))
+    for scale in (1e30, 1e-30):
+        theta, g = np.array([scale, 0], np.float32), np.array([3, 4], np.float32)
+        assert ad.optim.perp_grad(theta, g).tolist() == [0, 4]
+    with pytest.raises(ValueError, match="g must have the shape of theta"):
+        ad.optim.perp_grad(np.ones(3), np.ones(4))
 
 
 # against torch
@@ -458,3 +573,54 @@ def test_norms_and_activations_agree_with_torch():
         "leaky_relu": F.leaky_relu, "softsign": F.softsign, "gelu_tanh": lambda z: F.gelu(z, approximate="tanh"),
     }.items():  # fmt: skip
         same(ad.functional.ACTIVATIONS[name](x), theirs(tx))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_losses_agree_with_torch(dtype):
+    torch = pytest.importorskip("torch")
+    F, rng = torch.nn.functional, np.random.default_rng(0)
+    z, y = labelled(rng)
+    z, p = (3 * z).astype(dtype), rng.random(z.shape).astype(dtype)
+    rows = p / p.sum(1, keepdims=True)
+    m, tp, tr = len(z), torch.from_numpy(p), torch.from_numpy(rows)
+    for ours, theirs in [
+        (lambda z: ad.losses.softmax_cross_entropy(z, y), lambda t: F.cross_entropy(t, torch.from_numpy(y))),
+        (lambda z: ad.losses.softmax_cross_entropy(z, rows), lambda t: F.cross_entropy(t, tr)),
+        (
+            lambda z: ad.losses.softmax_cross_entropy(z, y, label_smoothing=0.2),
+            lambda t: F.cross_entropy(t, torch.from_numpy(y), label_smoothing=0.2),
+        ),
+        (
+            lambda z: ad.losses.bce_with_logits(z, p),
+            lambda t: F.binary_cross_entropy_with_logits(t, tp, reduction="sum") / m,
+        ),
+        (lambda z: ad.losses.squared_error(z, p), lambda t: F.mse_loss(t, tp, reduction="sum") / (2 * m)),
+        (lambda z: ad.losses.huber(z, p, delta=0.7), lambda t: F.huber_loss(t, tp, delta=0.7, reduction="sum") / m),
+    ]:
+        t = torch.from_numpy(z).requires_grad_()
+        expected = theirs(t)
+        (slope,) = torch.autograd.grad(expected, t)
+        value, g = ad.value_and_grad(ours)(z)
+        rtol = 1e-5 if dtype == np.float32 else 1e-10
+        np.testing.assert_allclose(value, expected.item(), rtol=rtol)
+        np.testing.assert_allclose(g, slope.numpy(), rtol=rtol, atol=rtol)
+
+
+@pytest.mark.parametrize(
+    ("name", "ours", "theirs"),
+    [
+        ("SGD", (0.1, 0.9, True, 0.01), {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01}),
+        ("Adam", (0.01, (0.8, 0.99), 1e-6, 0.1), {"lr": 0.01, "betas": (0.8, 0.99), "eps": 1e-6, "weight_decay": 0.1}),
+        ("AdamW", (0.01,), {"lr": 0.01}),
+    ],
+)
+def test_a_hundred_steps_on_one_course_agree_with_torch_to_rounding(name, ours, theirs):
+    torch = pytest.importorskip("torch")
+    theta = np.random.default_rng(0).standard_normal(20)
+    p = torch.from_numpy(theta.copy()).requires_grad_()
+    opt, other = getattr(ad.optim, name)(*ours), getattr(torch.optim, name)([p], **theirs)
+    for _ in range(100):
+        opt.step(theta, np.sin(theta) * np.arange(20))
+        p.grad = torch.sin(p.detach()) * torch.arange(20)
+        other.step()
+    np.testing.assert_allclose(theta, p.detach().numpy(), rtol=1e-10, atol=1e-12)

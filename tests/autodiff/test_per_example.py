@@ -115,6 +115,9 @@ def test_any_loss_works_one_by_one():
     np.testing.assert_allclose(losses, f(theta, X))
     with pytest.raises(ValueError, match="at least one example"):
         ad.per_example_grads(f, theta, X[:0])
+    for refused in (np.ones(2, int), np.ones(2, np.float16)):
+        with pytest.raises(TypeError, match="theta must be float32 or float64"):
+            ad.per_example_grads(lambda t, X: X @ t, refused, X)
     with pytest.raises(ValueError, match="one value for each of 4"):
         ad.per_example_grads(lambda t, X: ad.sum(X @ t[:2]), theta, X)
 

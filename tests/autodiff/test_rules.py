@@ -6,8 +6,9 @@ A rule without an entry in ``CASES`` fails the first test; so does an entry with
 import numpy as np
 import pytest
 
+import numcore
 from numcore import autodiff as ad
-from numcore.autodiff import functions, rules
+from numcore.autodiff import _conv, functions, rules
 from numcore.autodiff._conv import Geometry
 from numcore.autodiff.engine import RULES, astype, broadcast_to, unbroadcast
 
@@ -312,3 +313,108 @@ def central(op, args, v, h=6e-6):
     """The derivative along `v`; the error is about ``h**2`` times the third derivative plus ``1e-16 / h``."""
     plus, minus = (np.asarray(op(*(x + s * h * t for x, t in zip(args, v, strict=True)))) for s in (1, -1))
     return (plus - minus) / (2 * h)
+
+
+def by_taps(x, W, stride, padding, dilation):
+    """Convolution as a sum over the filter's taps, put together from padding, slicing and products."""
+    kh, kw = W.shape[2:]
+    x = functions.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
+    height, width = ((n - dilation * (k - 1) - 1) // stride + 1 for n, k in ((x.shape[2], kh), (x.shape[3], kw)))
+    total = 0.0
+    for i, j in np.ndindex(kh, kw):
+        top, left = i * dilation, j * dilation
+        rows = slice(top, top + (height - 1) * stride + 1, stride)
+        columns = slice(left, left + (width - 1) * stride + 1, stride)
+        total = total + functions.einsum("nchw,oc->nohw", x[:, :, rows, columns], W[:, :, i, j])
+    return total
+
+
+def plain_normal(x, axes, eps):
+    centred = x - rules.mean(x, axes, True)
+    return centred / (rules.mean(centred * centred, axes, True) + eps) ** 0.5
+
+
+def plain_cross_entropy(z, hit):
+    return -rules.sum(hit * rules.log(rules.exp(z) / rules.sum(rules.exp(z), -1, True)), -1)
+
+
+HIT = np.eye(4)[[0, 3, 1]]
+FUSED = {
+    "linear": (
+        lambda x, W, b: ad.linear(x, W, b, "tanh"),
+        lambda x, W, b: ad.tanh(functions.einsum("ni,io->no", x, W) + b),
+        [(5, 3), (3, 4), (4,)],
+    ),
+    "linear with gelu": (
+        lambda x, W, b: ad.linear(x, W, b, "gelu"),
+        lambda x, W, b: (lambda z: 0.5 * z * (1 + ad.erf(z / 2**0.5)))(functions.einsum("ni,io->no", x, W) + b),
+        [(5, 3), (3, 4), (4,)],
+    ),
+    "softmax_cross_entropy": (
+        lambda z: ad.losses.softmax_cross_entropy(z, [0, 3, 1], reduction="none"),
+        lambda z: plain_cross_entropy(z, HIT),
+        [(3, 4)],
+    ),
+    "layer_norm": (
+        ad.layer_norm,
+        lambda x, gamma, beta: plain_normal(x, -1, 1e-5) * gamma + beta,
+        [(3, 4), (4,), (4,)],
+    ),
+    "batch_norm": (
+        ad.batch_norm,
+        lambda x, gamma, beta: (
+            plain_normal(x, (0, 2), 1e-5) * rules.reshape(gamma, (4, 1)) + rules.reshape(beta, (4, 1))
+        ),
+        [(3, 4, 2), (4,), (4,)],
+    ),
+    "conv2d": (
+        lambda x, W, b: ad.conv2d(x, W, b, stride=2, padding=1, dilation=2),
+        lambda x, W, b: by_taps(x, W, 2, 1, 2) + rules.reshape(b, (-1, 1, 1)),
+        [(2, 3, 7, 6), (4, 3, 2, 3), (4,)],
+    ),
+    "conv1d": (
+        lambda x, W: ad.conv1d(x, W, padding="valid"),
+        lambda x, W: functions.squeeze(by_taps(x[:, :, None], W[:, :, None], 1, 0, 1), 2),
+        [(2, 3, 7), (4, 3, 2)],
+    ),
+}
+
+
+@pytest.mark.parametrize("backend", ["numpy", "auto"])
+@pytest.mark.parametrize("name", FUSED)
+def test_a_fused_primitive_equals_its_composition_up_to_second_derivatives(name, backend):
+    fused, composed, shapes = FUSED[name]
+    rng = np.random.default_rng(6)
+    args, v = (tuple(rng.standard_normal(shape) for shape in shapes) for _ in range(2))
+    with numcore.backend(backend):
+        out, pull = ad.vjp(fused, *args)
+        expected, pull_composed = ad.vjp(composed, *args)
+        u = rng.standard_normal(out.shape)
+        close = lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-9, atol=1e-11)  # noqa: E731
+        close(out, expected)
+        close(ad.jvp(fused, args, v)[1], ad.jvp(composed, args, v)[1])
+        products = (ad.hvp(lambda xs, f=f: rules.sum(u * rules.square(f(*xs))), args, v) for f in (fused, composed))
+        for ours, theirs in [(pull(u), pull_composed(u)), tuple(products)]:
+            for x, y in zip(ours, theirs, strict=True):
+                close(x, y)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "auto"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_convolution_does_not_depend_on_how_many_images_are_done_at_a_time(monkeypatch, dtype, backend):
+    rng = np.random.default_rng(7)
+    x, W = rng.standard_normal((7, 3, 6, 5)).astype(dtype), rng.standard_normal((4, 3, 3, 3)).astype(dtype)
+
+    def everything():
+        out, pull = ad.vjp(lambda x, W: ad.conv2d(x, W, padding=1), x, W)
+        rows = _conv.conv2d_weight(x, out, W.shape, Geometry((1, 1), ((1, 1), (1, 1)), (1, 1)), each=True)
+        return (out, *pull(out), rows)
+
+    rtol = 1e-4 if dtype == np.float32 else 1e-12
+    with numcore.backend(backend):
+        at_once = everything()
+        for images in (0.5, 1, 3):  # of 27 x 30 entries each; half of one is one still
+            monkeypatch.setattr(_conv, "CHUNK", int(images * 27 * 30))
+            for ours, expected in zip(everything(), at_once, strict=True):
+                assert ours.dtype == dtype
+                np.testing.assert_allclose(ours, expected, rtol=rtol, atol=rtol * np.abs(expected).max())
