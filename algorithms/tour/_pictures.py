@@ -10,7 +10,9 @@ import numpy as np
 from numcore.algorithms.tour._stop import Picture
 from numcore.arrays import Array
 
-__all__ = ["drawing", "photograph"]
+__all__ = ["drawing", "panel", "photograph"]
+
+GROUND = "#fcfbf8"
 
 
 def photograph(pixels: Array, caption: str, alt: str) -> Picture:
@@ -21,6 +23,18 @@ def photograph(pixels: Array, caption: str, alt: str) -> Picture:
     levels = np.rint(255 * np.clip(pixels, 0, 1)).astype(np.uint8)
     imsave(file, levels, format="jpg", pil_kwargs={"quality": 90})
     return Picture(file.getvalue(), "image/jpeg", caption, alt)
+
+
+def panel(**labels: Any) -> tuple[Any, Any]:
+    """A matplotlib figure on a light ground, which a dark page bears too, and its axes, set to `labels`."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.0, 3.2), facecolor=GROUND, layout="constrained")
+    axes = figure.add_subplot(facecolor=GROUND)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=9)
+    axes.set(**labels)
+    return figure, axes
 
 
 def drawing(figure: Any, caption: str, alt: str) -> Picture:

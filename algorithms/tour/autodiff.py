@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from numcore.algorithms.tour._pictures import drawing
+from numcore.algorithms.tour._pictures import drawing, panel
 from numcore.algorithms.tour._race import race
 from numcore.algorithms.tour._stop import Block, Code, Picture, Pictures, Progress, Stop, Table, Text
 from numcore.arrays import Array
@@ -330,18 +330,6 @@ def _conditions(digits: Digits, seeds: int) -> str:
     )
 
 
-def _panel(**labels: str) -> tuple[Any, Any]:
-    """A figure on a light ground, which a dark page bears too, and its axes."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.0, 3.2), facecolor="#fcfbf8", layout="constrained")
-    panel = figure.add_subplot(facecolor="#fcfbf8")
-    panel.spines[["top", "right"]].set_visible(False)
-    panel.tick_params(labelsize=9)
-    panel.set(yscale="log", **labels)
-    return figure, panel
-
-
 def _curves(fits: Mapping[str, Sequence[Fit]], scores: Sequence[Score]) -> list[Picture]:
     """The loss of the first seed against epochs, and against time."""
     pictures = []
@@ -349,24 +337,24 @@ def _curves(fits: Mapping[str, Sequence[Fit]], scores: Sequence[Score]) -> list[
         "epoch": "Training loss, epoch by epoch: the same optimizer on the same net.",
         "seconds": "The same curves over time, the epochs spread evenly over the fit.",
     }.items():
-        figure, panel = _panel(xlabel=axis, ylabel="mean training loss")
+        figure, axes = panel(xlabel=axis, ylabel="mean training loss", yscale="log")
         for score, colour, style in zip(scores, COLOURS, ("-", "--"), strict=True):
             curve = fits[score.name][0].curve
             epochs = np.arange(1, len(curve) + 1)
             x = epochs if axis == "epoch" else epochs * (score.seconds / len(curve))
-            panel.plot(x, curve, style, color=colour, label=score.name)
-        panel.legend(frameon=False, fontsize=9)
+            axes.plot(x, curve, style, color=colour, label=score.name)
+        axes.legend(frameon=False, fontsize=9)
         pictures.append(drawing(figure, caption, f"Two falling curves of the loss against {axis}"))
     return pictures
 
 
 def _drawn(spectra: Mapping[str, Spectrum]) -> Picture:
-    figure, panel = _panel(xlabel="eigenvalue", ylabel="density")
+    figure, axes = panel(xlabel="eigenvalue", ylabel="density", yscale="log")
     floor = 1e-5
     for (name, spectrum), colour, height in zip(spectra.items(), COLOURS[::-1], (1.5, 3.0), strict=True):
-        panel.plot(spectrum.grid, np.maximum(spectrum.density, floor / 10), color=colour, linewidth=1, label=name)
-        panel.plot(spectrum.largest, np.full(len(spectrum.largest), height * floor), "|", color=colour, markersize=8)
-    panel.set(ylim=(floor, None))
-    panel.legend(frameon=False, fontsize=9)
+        axes.plot(spectrum.grid, np.maximum(spectrum.density, floor / 10), color=colour, linewidth=1, label=name)
+        axes.plot(spectrum.largest, np.full(len(spectrum.largest), height * floor), "|", color=colour, markersize=8)
+    axes.set(ylim=(floor, None))
+    axes.legend(frameon=False, fontsize=9)
     caption = "The Hessian's eigenvalues: their density, smoothed; the ticks are the nine largest."
     return drawing(figure, caption, "Two densities with a high peak at zero and single bumps to the right")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -14,6 +12,7 @@ from sklearn.metrics import pairwise_distances_argmin
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _check_sample_weight, check_array, check_is_fitted, validate_data
 
+from numcore.algorithms._estimators import FLOATS, restored_on_failure
 from numcore.algorithms.transport._problem import Problem
 from numcore.algorithms.transport.costs import PointCloudCost
 from numcore.algorithms.transport.divergence import sinkhorn_divergence, symmetric_potential
@@ -21,8 +20,6 @@ from numcore.algorithms.transport.entropic_map import entropic_map
 from numcore.algorithms.transport.sinkhorn import sinkhorn
 
 __all__ = ["SinkhornTransport"]
-
-FLOATS = (np.float64, np.float32)
 
 
 class SinkhornTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
@@ -125,7 +122,7 @@ class SinkhornTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         -------
         self
         """
-        with _restored_on_failure(self):
+        with restored_on_failure(self):
             return self._fit(X, y, sample_weight, target_weight)
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, target_weight: Any) -> SinkhornTransport:
@@ -245,18 +242,6 @@ class SinkhornTransport(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         fitted = weights > 0  # a point without weight is as if it had been left out
         nearest = pairwise_distances_argmin(X, known[fitted])
         return (X + (moved - known)[fitted][nearest]).astype(X.dtype, copy=False)
-
-
-@contextmanager
-def _restored_on_failure(estimator: BaseEstimator) -> Iterator[None]:
-    """Leave the estimator as it was if what is done within fails or is interrupted."""
-    before = dict(vars(estimator))
-    try:
-        yield
-    except BaseException:
-        vars(estimator).clear()
-        vars(estimator).update(before)
-        raise
 
 
 def _is_cloud(y: Any) -> bool:

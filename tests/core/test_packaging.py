@@ -123,6 +123,6 @@ def test_imports_inside_functions_are_not_taken_for_imports_at_load():
 
 
 def test_the_families_are_found_by_walking_the_installed_package():
-    found = {module.name for module in pkgutil.iter_modules(numcore.algorithms.__path__)}
+    found = {module.name for module in pkgutil.iter_modules(numcore.algorithms.__path__) if module.ispkg}
     expected = {path.parent.name for path in (ROOT / "algorithms").glob("*/__init__.py")}
     assert found == expected
