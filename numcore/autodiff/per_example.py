@@ -445,12 +445,30 @@ class PerExampleJacobian(scipy.sparse.linalg.LinearOperator):
         -------
         (m, k) array
         """
+        if isinstance(which, slice) and which.step in (None, 1):
+            return self._run(*which.indices(self.shape[1])[:2])
         places = np.arange(self.shape[1])[which]
         out = np.zeros((self.shape[0], len(places)), self.dtype)
         for b in self.blocks:
             hit = np.flatnonzero((places >= b.start) & (places < b.start + b.size))
             row, column = np.divmod(places[hit] - b.start, b.delta.shape[1])
             out[:, hit] = b.delta[:, column] if b.h is None else b.h[:, row] * b.delta[:, column]
+        return out
+
+    def _run(self, start: int, stop: int) -> Any:
+        """Columns `start` to `stop`, one beside the other: whole outer products, of which the ends are cut off."""
+        out = np.zeros((self.shape[0], max(stop - start, 0)), self.dtype)
+        for b in self.blocks:
+            first, last = max(start, b.start) - b.start, min(stop, b.start + b.size) - b.start
+            if first >= last:
+                continue
+            top, part = 0, b.delta
+            if b.h is not None:
+                n = b.delta.shape[1]
+                top = first // n * n
+                part = (b.h[:, first // n : -(-last // n), None] * part[:, None, :]).reshape(len(out), -1)
+            begin = b.start + first - start
+            out[:, begin : begin + last - first] = part[:, first - top : last - top]
         return out
 
     def to_array(self, out: Any = None) -> Any:
