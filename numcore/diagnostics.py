@@ -180,7 +180,7 @@ def binder_cumulant(m: ArrayLike, *, axis: int | tuple[int, ...] | None = None) 
 def jackknife(x: ArrayLike, func: Callable[[Array], Any], *, n_blocks: int = 20) -> tuple[Any, Any]:
     r"""Value and standard error of a function of averages, by leaving out one block of records after another.
 
-    .. math:: \mathrm{SE}^2 = \frac{B - 1}{B} \sum_b \big(f_{-b} - \bar f_{-}\big)^2
+    .. math:: \mathrm{SE}^2 = \frac{B - 1}{B} \sum_b ( f_{-b} - \bar f )^2
 
     Parameters
     ----------

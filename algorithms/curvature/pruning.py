@@ -122,7 +122,7 @@ def prune_mfac(
     Of equal saliencies the lowest index goes first. With all gradients 0 the order is that of the magnitudes, and the
     weights that stay do not change. From the second pass on, the active columns of the gradients are copied.
 
-    The joint step needs no |Q| x |Q| system for the dropped weights Q: with R those that stay, the minimum is
+    The joint step needs no system of the size of Q, for the dropped weights Q: with R those that stay, the minimum is
 
     .. math:: \Delta w_R = F_{RR}^{-1} F_{RQ}\, w_Q = F_{RR}^{-1} G_R^T \left(\tfrac1m G_Q w_Q\right),
 
