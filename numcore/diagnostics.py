@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import scipy.fft
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from numcore.arrays import as_count, as_floating, as_number
 from numcore.results import ConvergenceWarning, Result
@@ -47,7 +47,7 @@ class AutocorrelationResult(Result):
     standard_error: float
 
 
-def autocorrelation_time(x: ArrayLike, *, c: float = 5.0) -> AutocorrelationResult:
+def autocorrelation_time(x: Any, *, c: float = 5.0) -> AutocorrelationResult:
     r"""Integrated autocorrelation time of a stationary series, and the standard error of its mean.
 
     .. math:: \tau = 1 + 2 \sum_{t=1}^{W} \rho(t)
@@ -131,7 +131,7 @@ def autocovariance(deviations: Array) -> Array:
     return products / np.arange(length, 0, -1)
 
 
-def binder_cumulant(m: ArrayLike, *, axis: int | tuple[int, ...] | None = None) -> Any:
+def binder_cumulant(m: Any, *, axis: int | tuple[int, ...] | None = None) -> Any:
     r"""Binder's cumulant, 0 for a normal law and 2/3 for two values :math:`\pm m`.
 
     .. math:: U = 1 - \frac{\langle m^4 \rangle}{3 \langle m^2 \rangle^2}
@@ -177,7 +177,7 @@ def binder_cumulant(m: ArrayLike, *, axis: int | tuple[int, ...] | None = None) 
     return float(cumulant) if cumulant.ndim == 0 else cumulant
 
 
-def jackknife(x: ArrayLike, func: Callable[[Array], Any], *, n_blocks: int = 20) -> tuple[Any, Any]:
+def jackknife(x: Any, func: Callable[[Array], Any], *, n_blocks: int = 20) -> tuple[Any, Any]:
     r"""Value and standard error of a function of averages, by leaving out one block of records after another.
 
     .. math:: \mathrm{SE}^2 = \frac{B - 1}{B} \sum_b ( f_{-b} - \bar f )^2
