@@ -357,9 +357,9 @@ def _reduced_rows(start, stop, block, C, f, g, scale, R):
 
 @njit(nogil=True, cache=True, fastmath=MATHS)
 def _sweep_rows(start, stop, block, geometry, guess, base, G, a, s, limit, eps, power, f, r, sums):
-    work, lanes, column_sums = _aligned(3, G.size, G.dtype), np.empty(64, G.dtype), sums[block]
+    work, lanes, column_sums = np.empty((3, G.size), G.dtype), np.empty(64, G.dtype), sums[block]
     size, kind = G.size, G.dtype.type
-    e, q, row = work[0][:size], work[1][:size], work[2][:size]
+    e, q, row = work[0], work[1], work[2]
     low, high = 1 / limit, limit
     for i in range(start, stop, 2):
         k = min(i + 1, stop - 1)
@@ -461,9 +461,7 @@ def _fill_rows(start, stop, block, geometry, U, H, s, row_floor, column_floor, b
             t = U[i] + H[j] - s * c[j]
             exponents[j], counts[j] = t, t >= min(row_floor[i], column_floor[j])
         kept = 0
-        for j in range(
-            H.size
-        ):  # every column is written and the next overwrites it unless it counts: no branch to miss
+        for j in range(H.size):  # each is written, and the next overwrites it unless it counts: no branch to miss
             found[kept] = j
             kept += counts[j]
         first = indptr[i]
