@@ -124,7 +124,8 @@ class Net(BaseEstimator):
         """Targets as the loss takes them; a ValueError if they are not of the kind that is known."""
         raise NotImplementedError
 
-    def _validation_score(self, X: Array, y: Array, weight: Array | None) -> float:
+    def _validation_score(self, z: Array, y: Array, weight: Array | None) -> float:
+        """How well the outputs z do."""
         raise NotImplementedError
 
     def _split_by(self, y: Array) -> Any:
@@ -298,17 +299,29 @@ class Net(BaseEstimator):
             type(self).__name__, tol=self.tol, max_iter=self.max_iter, verbose=self.verbose, residual="improvement"
         )
         recent: deque[float] = deque(maxlen=self.n_iter_no_change)
-        best, advice = None, ""
+        best, before, advice = None, None, ""
         with _until_interrupted(self, loop):
             for _ in loop.stage():
+                start = self.theta_
                 figures = self._epoch(objective)
+                if not np.isfinite(figures["loss"]):
+                    if before is not None and not objective.is_finite(start):
+                        self._take_back(before)  # the step that went too far was the last of the epoch before
+                        if held is not None:
+                            self.validation_scores_.pop()
+                elif held is not None:
+                    z = self._validation_outputs(held[0])
+                    if np.isfinite(z).all():
+                        figures["score"] = self._validation_score(z, *held[1:])
+                        self.validation_scores_.append(figures["score"])
+                    else:
+                        self._take_back(start)
+                        figures["loss"] = np.nan
                 if not np.isfinite(figures["loss"]):
                     advice = UNDONE
                     loop.report(np.nan, **figures)
                     continue
-                if held is not None:
-                    self.validation_scores_.append(self._validation_score(*held))
-                    figures["score"] = self.validation_scores_[-1]
+                before = start
                 reached = -figures.get("score", -figures["loss"])
                 # how much less than ever before; the first epoch's own size begins
                 recent.append(abs(reached) if best is None else max(best[0] - reached, 0.0))
@@ -336,6 +349,15 @@ class Net(BaseEstimator):
         self.loss_curve_ = [*self.loss_curve_, loss]
         self.n_iter_ += 1
         return {"loss": loss}
+
+    def _take_back(self, theta: Array) -> None:
+        """Undo an epoch that began at `theta` and ended where the loss is not finite."""
+        self.theta_, self._optimizer = theta, None
+        self.loss_curve_, self.n_iter_ = self.loss_curve_[:-1], self.n_iter_ - 1
+
+    def _validation_outputs(self, X: Array) -> Array:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return self._net()(self.theta_, X)
 
     def _ready_optimizer(self) -> Any:
         """The optimizer, with what it remembers; a new one where parameters have changed that its memory rests on."""

@@ -94,6 +94,12 @@ class Objective:
             out[self.pruned] = 0
         return value
 
+    def is_finite(self, theta: Array) -> bool:
+        """Whether the value is, and the gradient's square."""
+        g = np.zeros_like(theta)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return bool(np.isfinite(self.value_and_grad(theta, g)) and np.isfinite(g @ g))
+
     def epoch(self, theta: Array, step: Callable[[Array, Array], Any], batch_size: int, rng: Any) -> float:
         """A step for each batch of a random order of the examples; the mean of the values before each."""
         n, g, total = len(self.X), np.zeros_like(theta), 0.0
@@ -104,8 +110,8 @@ class Objective:
             if not (np.isfinite(value) and np.isfinite(g @ g)):
                 raise Diverged
             step(theta, g)
-            total += value * min(batch_size, n - start)
-        return total / n
+            total += value * (min(batch_size, n - start) / n)
+        return total
 
     def curvature(self, theta: Array) -> LinearOperator:
         """The Gauss-Newton matrix of all examples, with the penalty; 0 where parameters have been pruned."""

@@ -142,8 +142,8 @@ class MFACClassifier(ClassifierMixin, Net):
     def _split_by(self, y: Array) -> Array:
         return y
 
-    def _validation_score(self, X: Array, y: Array, weight: Array | None) -> float:
-        return float(accuracy_score(y, self._net()(self.theta_, X).argmax(axis=1), sample_weight=weight))
+    def _validation_score(self, z: Array, y: Array, weight: Array | None) -> float:
+        return float(accuracy_score(y, z.argmax(axis=1), sample_weight=weight))
 
     @available_if(in_small_batches)
     @_fit_context(prefer_skip_nested_validation=True)
@@ -283,8 +283,8 @@ class MFACRegressor(MultiOutputMixin, RegressorMixin, Net):
             raise ValueError(f"y must have the {self.n_outputs_} targets of the first fit; got {y.shape[1]}")
         return y
 
-    def _validation_score(self, X: Array, y: Array, weight: Array | None) -> float:
-        return float(r2_score(y, self._net()(self.theta_, X), sample_weight=weight))
+    def _validation_score(self, z: Array, y: Array, weight: Array | None) -> float:
+        return float(r2_score(y, z, sample_weight=weight))
 
     @available_if(in_small_batches)
     @_fit_context(prefer_skip_nested_validation=True)

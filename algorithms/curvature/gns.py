@@ -18,6 +18,8 @@ from numcore.results import Callback, Loop, Result
 __all__ = ["GNSResult", "minimize_gns"]
 
 HISTORY = ("fun", "grad_norm", "gamma", "trials")
+TINY = float(np.finfo(np.float64).tiny)
+"""The least lambda: on the way to a minimum at infinity the quotient may underflow."""
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -218,7 +220,7 @@ def _iterate(problem: _Problem, at: _Point, gamma: float, max_trials: int) -> tu
     """The next point, the gamma that led there, and the number of trials; None if all were refused."""
     system = problem.system(at)
     for trial in range(1, max_trials + 1):
-        lam = at.norm / gamma
+        lam = max(at.norm / gamma, TINY)
         h = system.step(lam)
         new = None if h is None else problem.attempt(at, h, lam)
         if new is not None:

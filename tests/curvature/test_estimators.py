@@ -376,6 +376,25 @@ def test_a_net_that_diverges_is_undone_and_says_so(iris):
     assert np.isfinite(net.theta_).all()
 
 
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.filterwarnings("ignore:K = G G:RuntimeWarning")  # far out gradients are large
+@pytest.mark.parametrize(("solver", "batch_size"), [("mfac", 1000), ("adam", 1000), ("sgd", 1000), ("sgd", 40)])
+@pytest.mark.parametrize("Estimator", NETS)
+@pytest.mark.parametrize("lr", [1e10, 1e155, 1e300])
+def test_an_epoch_whose_last_step_went_too_far_is_undone_as_well(
+    iris, Estimator, solver, batch_size, lr, early_stopping
+):
+    X, y = iris
+    net = Estimator((8,), solver=solver, batch_size=batch_size, lr=lr, early_stopping=early_stopping, max_iter=12)
+    with np.errstate(over="ignore"):  # the penalty, where all is still finite but only just
+        net.set_params(random_state=0).fit(X, y)
+    assert np.isfinite(net._net()(net.theta_, X)).all()
+    assert np.isfinite(net.loss_curve_).all()
+    assert len(net.loss_curve_) == net.n_iter_
+    if early_stopping:
+        assert len(net.validation_scores_) == net.n_iter_
+
+
 def test_bad_input_is_refused_with_its_name(iris):
     X, y = iris
     with pytest.raises(ValueError, match="y must hold at least 2 classes; got 1 class"):

@@ -470,3 +470,18 @@ def test_results_come_back_from_files(cancer, tmp_path):
     again = numcore.load(tmp_path / "gns")
     assert_array_equal(again.x, result.x)
     assert again.n_fev == result.n_fev and again.converged and again.gamma == result.gamma
+
+
+def test_a_minimum_at_infinity_is_followed_until_numbers_end():
+    """The quotient of a vanishing gradient and a growing gamma underflows; lambda stays positive."""
+    with pytest.warns(ConvergenceWarning):
+        result = minimize_gns(
+            lambda x: float(np.exp(x).sum()),
+            [1.0, 2.0],
+            grad=np.exp,
+            hess=lambda x: np.diag(np.exp(x)),
+            tol=0,
+            max_iter=1000,
+        )
+    assert result.fun < 1e-300
+    assert np.all(np.diff(result.history["fun"]) <= 0)
