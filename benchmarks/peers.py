@@ -27,13 +27,9 @@ from statistics import median
 from typing import Any
 
 HERE = Path(__file__).parent
-ONE_THREAD = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "NUMBA_NUM_THREADS": "1",
-    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
-}
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+XLA = {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"}
+"""For one thread; XLA cannot be held to another number."""
 SAMPLE = 0.03
 """Seconds that one timing lasts at least; quicker calls are repeated within it."""
 
@@ -61,7 +57,7 @@ class Row:
     """One problem: `contestants` sets it up and gives, by name, what makes their runs; the first are we.
 
     A maker imports its library, so that a missing one is a line in the table. `wanted` are the ratios aimed at, by how
-    the peer's name begins; `error` is what all have to reach.
+    the peer's name begins; `error` is what all have to reach. What needs much of the machine is `asked` for by name.
     """
 
     name: str
@@ -71,6 +67,7 @@ class Row:
     error: float | None = None
     memory: bool = False
     quick: bool = False
+    asked: bool = False
 
 
 @dataclass(frozen=True)
@@ -293,21 +290,23 @@ def _error(error: float | None) -> str:
     return "" if error is None else f"{error:.1e}"
 
 
-def versions(packages: Sequence[str]) -> str:
+def versions(packages: Sequence[str], threads: int) -> str:
     """Which versions run, and where."""
     found = []
     for name in ("numpy", "numba", *packages):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found.append(f"{name} {importlib.metadata.version(name)}")
-    return f"Python {platform.python_version()}, {', '.join(found)}; {platform.machine()}, one thread"
+    held = "one thread" if threads == 1 else f"{threads} threads"
+    return f"Python {platform.python_version()}, {', '.join(found)}; {platform.machine()}, {held}"
 
 
-def on_one_thread() -> None:
-    """Start again with every library held to one thread, which most of them read when they are imported."""
-    if any(os.environ.get(key) != value for key, value in ONE_THREAD.items()):
-        os.execve(sys.executable, sys.orig_argv, {**os.environ, **ONE_THREAD})
+def on_threads(count: int) -> None:
+    """Start again with every library held to so many threads, which most of them read when they are imported."""
+    wanted = dict.fromkeys(THREADS, str(count)) | (XLA if count == 1 else {})
+    if any(os.environ.get(key) != value for key, value in wanted.items()):
+        os.execve(sys.executable, sys.orig_argv, {**os.environ, **wanted})
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-count:])
 
 
 def main() -> int:
@@ -317,14 +316,15 @@ def main() -> int:
     parser.add_argument("family", choices=families)
     parser.add_argument("--quick", action="store_true", help="a few rows, a few pairs")
     parser.add_argument("--only", nargs="+", metavar="ROW", help="these rows; a name stands for all that begin with it")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="threads for every contestant, on N cores")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to a file")
     options = parser.parse_args()
-    on_one_thread()
+    on_threads(options.threads)
     family = importlib.import_module(f"benchmarks.peers_{options.family}")
     rows = [row for row in family.ROWS if _chosen(row, options)]
     if not rows:
         parser.error(f"no such row; there are: {', '.join(row.name for row in family.ROWS)}")
-    print(head := versions(family.PACKAGES))
+    print(head := versions(family.PACKAGES, options.threads))
     print(_columns(HEADS) + " | verdict")
     lines = []
     for row in rows:
@@ -339,7 +339,7 @@ def main() -> int:
 def _chosen(row: Row, options: argparse.Namespace) -> bool:
     if options.only:
         return any(row.name.startswith(name) for name in options.only)
-    return row.quick or not options.quick
+    return not row.asked and (row.quick or not options.quick)
 
 
 if __name__ == "__main__":
