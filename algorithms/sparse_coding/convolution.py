@@ -68,7 +68,7 @@ def conv_encode(
 ) -> ConvCodeResult:
     r"""Code images over filters that may stand anywhere: by ADMM, with the quadratic part solved in the Fourier domain.
 
-    .. math:: \min_a \tfrac12 \Big\| \sum_m d_m * a_m - x \Big\|^2 + reg \sum_m \|a_m\|_1
+    .. math:: \min_a \tfrac12 \left\| \sum_m d_m * a_m - x \right\|^2 + reg \sum_m \|a_m\|_1
 
     The convolution is circular: what leaves the image on one side comes in on the other. Pad the images where that
     matters. A coefficient at (i, j) places the filter with its first entry there.
@@ -231,7 +231,7 @@ def _ratio(part: Array, whole: Array) -> Array:
 def conv_update(images: ArrayLike, code: ArrayLike, filters: ArrayLike, *, max_iter: int = 20) -> Array:
     r"""Better filters for given maps: projected gradient steps on the error, with momentum.
 
-    .. math:: \min_d \tfrac12 \sum_x \Big\| \sum_m d_m * a_m - x \Big\|^2,
+    .. math:: \min_d \tfrac12 \sum_x \left\| \sum_m d_m * a_m - x \right\|^2,
         \qquad \|d_m\| \le 1, \; d_m \text{ of the size it has}
 
     With :func:`conv_encode` in turn it learns filters from images.
