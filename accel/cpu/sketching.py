@@ -357,18 +357,31 @@ def scatter_rows(A, roots, start, seed, s, width, out):
     if not A.size:
         return
     m, d = out.shape
-    tiles, columns = _widths(d, m, 8, SPREAD)
     groups = _groups(len(A), m, d)
-    sums = out[None] if groups == 1 else np.zeros((groups, m, d))
     if s == 1:
-        run_blocks(_throw_tasks, groups, len(A) * d // groups, A, _roots(roots), start, np.uint64(seed), sums)
-        _add_up(sums, out)
+        _throw_rows(A, roots, start, np.uint64(seed), groups, out)
         return
+    tiles, columns = _widths(d, m, 8, SPREAD)
+    sums = out[None] if groups == 1 else np.zeros((groups, m, d))
     work = len(A) * d * s // (groups * tiles)
     run_blocks(
         _scatter_tasks, groups * tiles, work, A, _roots(roots), start, np.uint64(seed), s, width, tiles, columns, sums
     )
     _add_up(sums, out)
+
+
+def _throw_rows(A, roots, start, seed, groups, out):
+    """One target a row."""
+    m, d = out.shape
+    for low in range(0, len(A), groups * GROUP):
+        rows = slice(low, min(low + groups * GROUP, len(A)))
+        # a sum of so few rows may be made in place
+        sums = out[None] if groups == 1 and len(A) <= GROUP else np.zeros((groups, m, d))
+        held = None if roots is None else roots[rows]
+        work = (rows.stop - low) * d // groups
+        run_blocks(_throw_tasks, groups, work, A[rows], held, start + low, seed, sums)
+        if groups > 1 or len(A) > GROUP:
+            out += sums.sum(axis=0)
 
 
 @compiled
@@ -437,34 +450,24 @@ def _add_row(typingctx, to, i, width, factor, A, j, later):
 
 @compiled
 def _throw_tasks(begin, end, block, A, roots, start, seed, sums):
-    n, groups = len(A), len(sums)
+    """One target a row: it is known a row ahead, and asked for meanwhile, so that long rows need no tiles."""
+    n, d = A.shape
+    groups, m = sums.shape[0], sums.shape[1]
+    whole = d // (VECTOR // 8) * (VECTOR // 8)
     for group in range(begin, end):
         first, last = n * group // groups, n * (group + 1) // groups
-        if last - first <= GROUP:
-            _throw(sums[group], A, roots, start, seed, first, last)
-            continue
-        for low in range(first, last, GROUP):
-            part = np.zeros(sums.shape[1:])
-            _throw(part, A, roots, start, seed, low, min(low + GROUP, last))
-            sums[group] += part
-
-
-@compiled
-def _throw(part, A, roots, start, seed, first, last):
-    """One target a row: it is known a row ahead, and asked for meanwhile, so that long rows need no tiles."""
-    m, d = part.shape
-    whole = d // (VECTOR // 8) * (VECTOR // 8)
-    after = _word(seed, np.uint64(start + first + 1))
-    for row in range(first, last):
-        word, after = after, _word(seed, np.uint64(start + row + 2))
-        at = np.int64(((word >> HALF) * np.uint64(m)) >> HALF)
-        later = np.int64(((after >> HALF) * np.uint64(m)) >> HALF)
-        factor = roots[row] if len(roots) else 1.0
-        if word & ONE:
-            factor = -factor
-        _add_row(part, at * d, whole, factor, A, row * d, later * d)
-        for j in range(whole, d):
-            part[at, j] += factor * A[row, j]
+        after = _word(seed, np.uint64(start + first + 1))
+        for row in range(first, last):
+            word, after = after, _word(seed, np.uint64(start + row + 2))
+            at = group * m + np.int64(((word >> HALF) * np.uint64(m)) >> HALF)
+            later = group * m + np.int64(((after >> HALF) * np.uint64(m)) >> HALF)
+            # a branch on None is compiled away
+            factor = 1.0 if roots is None else roots[row]
+            if word & ONE:
+                factor = -factor
+            _add_row(sums, at * d, whole, factor, A, row * d, later * d)
+            for j in range(whole, d):
+                sums[group, at - group * m, j] += factor * A[row, j]
 
 
 def scatter_csr(data, indices, pointers, roots, start, seed, s, width, out):

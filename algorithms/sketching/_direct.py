@@ -23,13 +23,17 @@ import numpy as np
 import scipy.linalg
 
 from numcore.algorithms.sketching._rows import Block, Rows, is_sparse
-from numcore.algorithms.sketching._setup import Matrix, Point, Setup, point, scaled_block
+from numcore.algorithms.sketching._setup import Matrix, Point, Setup, beside, point, scaled_block
+from numcore.arrays import is_numpy, to_numpy
 from numcore.results import Loop
 
 __all__ = ["Compression", "compressed", "refined"]
 
 PRODUCT = 1 << 19
-"""Entries of A P that are formed at a time."""
+"""Entries of A P that are formed at a time: with those of A they fit the third-level cache."""
+
+PRODUCT_AWAY = 1 << 23
+"""The same for arrays of another library, which may be on a device that takes large products faster."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ def compressed(rows: Rows, setup: Setup, *, plain: bool = False, target: bool = 
         back, work = f.R * f.D, functools.partial(_triangular_products, setup, target, np.asfortranarray(P))
     else:
         P, back, work = f.P, f.sigma[:, None] * f.V.T * f.D, functools.partial(_products, setup, target)
-    G, *found = rows.fold(work, max(PRODUCT // rows.d, rows.d))
+    G, *found = rows.fold(work, max((PRODUCT_AWAY if rows.foreign else PRODUCT) // rows.d, rows.d))
     if plain:
         G, found = G / f.D / f.D[:, None], [h / f.D[:, None] for h in found]
     try:
@@ -89,13 +93,14 @@ def compressed(rows: Rows, setup: Setup, *, plain: bool = False, target: bool = 
 def _products(setup: Setup, target: bool, block: Block) -> tuple[Matrix, ...]:
     """``W^T W`` and ``W^T y`` for W = X P."""
     X, y = scaled_block(block, setup)
-    return _squared(X @ setup.factors.P, y, target)
+    return _squared(X @ beside(X, setup.factors.P), y, target)
 
 
 def _triangular_products(setup: Setup, target: bool, P: Matrix, block: Block) -> tuple[Matrix, ...]:
     X, y = scaled_block(block, setup)
-    # BLAS sees rows in C order as columns: W^T = P^T X^T
-    return _squared(X @ P if is_sparse(X) else scipy.linalg.blas.dtrmm(1.0, P, X.T, trans_a=1).T, y, target)
+    if is_numpy(X):  # BLAS sees rows in C order as columns: W^T = P^T X^T
+        return _squared(scipy.linalg.blas.dtrmm(1.0, P, X.T, trans_a=1).T, y, target)
+    return _squared(X @ beside(X, P), y, target)
 
 
 def _plain_products(setup: Setup, target: bool, block: Block) -> tuple[Matrix, ...]:
@@ -104,8 +109,10 @@ def _plain_products(setup: Setup, target: bool, block: Block) -> tuple[Matrix, .
 
 def _squared(W: Any, y: Matrix | None, target: bool) -> tuple[Matrix, ...]:
     G = W.T @ W
-    G = G.toarray() if is_sparse(G) else G
-    return (G, W.T @ (np.zeros((W.shape[0], 0)) if y is None else y)) if target else (G,)
+    G = G.toarray() if is_sparse(G) else to_numpy(G)
+    if not target:
+        return (G,)
+    return G, np.zeros((len(G), 0)) if y is None else to_numpy(W.T @ y)
 
 
 def refined(rows: Rows, held: Compression, loop: Loop, state: Callable[[Matrix], dict[str, Any]]) -> Point:

@@ -140,7 +140,7 @@ def row_pieces(A: Any, rows: int | None = None) -> Iterator[tuple[int, Any]]:
     n = A.shape[0]
     if not is_numpy(A) and not is_sparse(A):
         for start in range(0, n, rows or max(n, 1)):
-            yield start, A[start : start + (rows or n), :]
+            yield start, A[start : min(start + (rows or n), n), :]
         return
     dtype = floating(A.dtype, "A")
     if is_sparse(A):
@@ -214,6 +214,10 @@ class Block:
         if isinstance(self.X, LinearOperator):
             weigh = aslinearoperator(scipy.sparse.diags_array(self.roots))
             return weigh @ self.X, None if self.y is None else self.y * self.roots[:, None]
+        if not is_numpy(self.X) and not is_sparse(self.X):
+            xp = array_namespace(self.X)
+            roots = xp.asarray(self.roots, device=array_api_compat.device(self.X))[:, None]
+            return self.X * xp.astype(roots, self.X.dtype), None if self.y is None else self.y * roots
         roots = self.roots.astype(self.X.dtype)[:, None]
         X = self.X.multiply(roots).tocsr() if is_sparse(self.X) else self.X * roots
         return X, None if self.y is None else self.y * roots
@@ -280,7 +284,8 @@ class Rows:
         if b is not None:
             self._take_targets(b)
         if sample_weight is not None:
-            self.roots = as_roots(np.asarray(sample_weight), self.n)
+            given = sample_weight if array_api_compat.is_array_api_obj(sample_weight) else np.asarray(sample_weight)
+            self.roots = as_roots(given, self.n)
             if not np.any(self.roots):
                 raise ValueError("sample_weight must not be zero everywhere")
 
@@ -288,7 +293,7 @@ class Rows:
         b = b.compute() if is_dask(b) else b
         if hasattr(b, "tocsr"):
             raise TypeError(f"b must be a dense array; got a sparse {type(b).__name__}")
-        if getattr(b, "dtype", None) == np.float16:
+        if isinstance(getattr(b, "dtype", None), np.dtype) and b.dtype == np.float16:
             b = b.astype(np.float32)
         b = as_floating(b, "b", ndim=(1, 2), like=None if self._on_host else self.A)
         if b.shape[0] != self.n:
@@ -297,6 +302,11 @@ class Rows:
         self.dtype = np.result_type(self.dtype, _dtype_of(b))
         self.b = b[:, None] if self.single else b
         self.k = int(self.b.shape[1])
+
+    @property
+    def foreign(self) -> bool:
+        """Whether A is an array of another library, whose products are taken by it."""
+        return not self.stream and not self._on_host
 
     @property
     def _on_host(self) -> bool:

@@ -20,6 +20,7 @@ import functools
 from dataclasses import dataclass, replace
 from typing import Any
 
+import array_api_compat
 import numpy as np
 import scipy.sparse
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
@@ -28,9 +29,9 @@ from numcore.algorithms.sketching._loops import READ_TWICE, residual_rows
 from numcore.algorithms.sketching._operator import SketchOperator
 from numcore.algorithms.sketching._rows import Block, Rows, is_sparse
 from numcore.algorithms.sketching.operators import make_sketch
-from numcore.arrays import is_numpy
+from numcore.arrays import array_namespace, is_numpy, to_numpy
 
-__all__ = ["Factors", "Point", "Setup", "normal_product", "point", "prepare", "scaled_block"]
+__all__ = ["Factors", "Point", "Setup", "beside", "normal_product", "point", "prepare", "scaled_block"]
 
 Matrix = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -202,9 +203,9 @@ def prepare(
 
 def _sketch(S: SketchOperator, k: int, block: Block) -> tuple[Matrix, Matrix]:
     """The sketch of a block, and of its right-hand sides."""
-    y = np.zeros((S.m, k)) if block.y is None else S._sum(block.y, block.start, block.roots)
+    y = np.zeros((S.m, k)) if block.y is None else to_numpy(S._sum(block.y, block.start, block.roots))
     if not isinstance(block.X, LinearOperator):
-        return S._sum(block.X, block.start, block.roots), y
+        return to_numpy(S._sum(block.X, block.start, block.roots)), y
     X, _ = block.weighted()
     step = max(1, PROBE_BYTES // (8 * X.shape[0]))
     parts = [X.T @ _rows_of_sketch(S, i, min(i + step, S.m), X.shape[0]) for i in range(0, S.m, step)]
@@ -236,9 +237,9 @@ def _place(n: int, k: int, block: Block) -> tuple[Matrix, Matrix]:
     X, y = scaled_block(block)
     A, b = np.zeros((n, X.shape[1])), np.zeros((n, k))
     s = slice(block.start, block.start + X.shape[0])
-    A[s] = X.toarray() if is_sparse(X) else X @ np.eye(X.shape[1]) if isinstance(X, LinearOperator) else X
+    A[s] = X.toarray() if is_sparse(X) else X @ np.eye(X.shape[1]) if isinstance(X, LinearOperator) else to_numpy(X)
     if y is not None:
-        b[s] = y
+        b[s] = to_numpy(y)
     return A, b
 
 
@@ -308,6 +309,15 @@ def scaled_block(block: Block, setup: Setup | None = None) -> tuple[Any, Any]:
     """The rows of a block and of its right-hand sides in float64, weighted and scaled."""
     X, y = block.weighted()
     free = isinstance(X, LinearOperator)
+    if not (free or is_numpy(X) or is_sparse(X)) and array_api_compat.is_array_api_obj(X):
+        xp = array_namespace(X)
+        X = xp.astype(X, xp.float64, copy=False)
+        if setup is not None and setup.scale is not None:
+            X = X / beside(X, setup.scale)
+        if y is None:
+            return X, None
+        y = xp.astype(y, xp.float64, copy=False)
+        return X, y if setup is None or setup.scale_b == 1 else y / setup.scale_b
     X = X if free else X.astype(np.float64, copy=False)
     if setup is None:
         return X, y
@@ -316,6 +326,13 @@ def scaled_block(block: Block, setup: Setup | None = None) -> tuple[Any, Any]:
     elif setup.scale is not None:
         X = X.multiply(1 / setup.scale).tocsr() if is_sparse(X) else X / setup.scale
     return X, y if y is None or setup.scale_b == 1 else y / setup.scale_b
+
+
+def beside(X: Any, small: Matrix) -> Any:
+    """A small array where the products with X are taken."""
+    if is_numpy(X) or not array_api_compat.is_array_api_obj(X):
+        return small
+    return array_namespace(X).asarray(small, device=array_api_compat.device(X))
 
 
 def point(rows: Rows, setup: Setup, x: Matrix) -> Point:
@@ -333,7 +350,10 @@ def _gradient(setup: Setup, x: Matrix, block: Block) -> tuple[Matrix, Matrix, Ma
         residual_rows(block.X, block.roots, block.y[:, 0], x[:, 0], g, squares)
         return squares[:1], g[:, None], squares[1:]
     X, y = scaled_block(block, setup)
-    r = y - X @ x
+    r = y - X @ beside(X, x)
+    if not is_numpy(r):
+        xp = array_namespace(r)
+        return to_numpy(xp.sum(r * r, axis=0)), to_numpy(X.T @ r), to_numpy(xp.sum(y * y, axis=0))
     return np.sum(r * r, axis=0), X.T @ r, np.sum(y * y, axis=0)
 
 
@@ -351,7 +371,7 @@ def _normal(setup: Setup, z: Matrix, block: Block) -> tuple[Matrix]:
         residual_rows(block.X, block.roots, None, z[:, 0], g, np.zeros(2))
         return (-g[:, None],)
     X, _ = scaled_block(block, setup)
-    return (X.T @ (X @ z),)
+    return (to_numpy(X.T @ (X @ beside(X, z))),)
 
 
 def _fused(setup: Setup, x: Matrix) -> bool:
@@ -361,7 +381,9 @@ def _fused(setup: Setup, x: Matrix) -> bool:
 
 def _step(rows: Rows, setup: Setup, x: Matrix) -> int | None:
     """Rows to be read at a time where they are used twice."""
-    return None if _fused(setup, x) and type(rows) is Rows and not rows.sparse else _cached(rows)
+    if type(rows) is Rows and (rows.foreign or (_fused(setup, x) and not rows.sparse)):
+        return None
+    return _cached(rows)
 
 
 def _cached(rows: Rows) -> int:
