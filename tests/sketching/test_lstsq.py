@@ -85,8 +85,8 @@ def test_solutions_are_as_backward_stable_as_those_of_qr(method, cond, rho):
         limit = max(4 * error_of_qr, 2 * EPS) if cond <= 1e13 else 3e-15
         assert found.converged
         assert backward_error(A, b, found.x, factors) <= limit
-        # the library's estimate scales the columns, so it is of the same size only
-        assert found.backward_error <= EPS
+        # the library's estimate scales the columns, so it agrees within a small factor only
+        assert found.backward_error <= limit
         if cond <= 1e12:
             errors = np.linalg.norm(found.x - x), np.linalg.norm(qr - x)
             ratios.append(errors[0] / errors[1])
