@@ -225,10 +225,11 @@ class TestCG:
     def test_columns_have_their_own_course_and_end(self):
         A, B = spd(30, cond=1e3), np.random.default_rng(1).normal(size=(30, 4)) * [1, 1e-5, 1e5, 0]
         together = solve_cg(A, B, tol=1e-9)
-        for k in range(4):
-            alone = solve_cg(A, B[:, k], tol=1e-9)
-            np.testing.assert_allclose(together.x[:, k], alone.x, rtol=1e-5, atol=1e-7 * abs(alone.x).max())
-            assert alone.n_iter <= together.n_iter
+        alone = [solve_cg(A, b, tol=1e-9) for b in B.T]
+        for k, one in enumerate(alone):
+            np.testing.assert_allclose(together.x[:, k], one.x, rtol=1e-5, atol=1e-7 * abs(one.x).max())
+        # the products of a matrix and of a column round apart, which may shift an end
+        assert abs(together.n_iter - max(one.n_iter for one in alone)) <= 2
         assert together.residual_norm.shape == (4,) and not together.x[:, 3].any()
 
     def test_damping_is_added_to_the_diagonal(self):
