@@ -198,6 +198,8 @@ def jackknife(x: Any, func: Callable[[Array], Any], *, n_blocks: int = 20) -> tu
 
     Raises
     ------
+    TypeError
+        If `func` is not callable, or `x` not real.
     ValueError
         If there are fewer records than blocks, or fewer than two blocks; if `x` holds non-finite entries.
 
@@ -215,6 +217,8 @@ def jackknife(x: Any, func: Callable[[Array], Any], *, n_blocks: int = 20) -> tu
     >>> bool(np.isclose(error, x.std() / np.sqrt(x.size), rtol=0.4))
     True
     """
+    if not callable(func):
+        raise TypeError(f"func must be callable; got {func!r}")
     x = as_floating(x, "x")
     if x.ndim == 0:
         raise ValueError("x must have a first axis of records; got a number")

@@ -1,11 +1,12 @@
-"""Scalar exponentials to be inlined in Numba loops, where ``np.exp`` would keep the loop from vectorising.
+"""Scalar functions to be inlined in Numba loops: exponentials, where ``np.exp`` would keep the loop from vectorising,
+and random words.
 
-All share one shape: split off an integral exponent ``n``, evaluate a polynomial on the remainder, and put ``n`` where
-the floating format keeps it. That is straight-line code without a branch or a table, which the compiler turns into
-AVX-512, AVX2 or NEON as it finds them. Each function works in the type of its argument (float32 or float64), gives
-NaN for NaN, and keeps its bounds under ``fastmath={"contract", "reassoc", "nsz"}``: fused multiply-adds are explicit,
-and no compensated difference is left to be reassociated. (``nnan`` and ``ninf`` are never allowed: infinities are
-legal here.)
+The exponentials share one shape: split off an integral exponent ``n``, evaluate a polynomial on the remainder, and put
+``n`` where the floating format keeps it. That is straight-line code without a branch or a table, which the compiler
+turns into AVX-512, AVX2 or NEON as it finds them. Each function works in the type of its argument (float32 or float64),
+gives NaN for NaN, and keeps its bounds under ``fastmath={"contract", "reassoc", "nsz"}``: fused multiply-adds are
+explicit, and no compensated difference is left to be reassociated. (``nnan`` and ``ninf`` are never allowed: infinities
+are legal here.)
 
 They are called from jitted functions only.
 """
@@ -21,10 +22,23 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, register_jitable
 
-__all__ = ["EXTEXP_LIMIT", "exp", "exp2", "extexp", "fma", "pow2"]
+__all__ = ["EXTEXP_LIMIT", "exp", "exp2", "extexp", "fma", "pow2", "word_at"]
 
 EXTEXP_LIMIT = {np.dtype(np.float32): 2.0**18, np.dtype(np.float64): 2.0**46}
 """Where :func:`extexp` clips its argument: up to there ``x log2(e)`` is known to a fiftieth, and so ``n`` is right."""
+
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+FIRST, SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+SHIFTS = np.uint64(30), np.uint64(27), np.uint64(31)
+
+
+@register_jitable
+def word_at(seed: Any, place: Any) -> Any:
+    """That of ``numcore.splitmix``, bit for bit, of uint64."""
+    z = seed + GOLDEN * place
+    z = (z ^ (z >> SHIFTS[0])) * FIRST
+    z = (z ^ (z >> SHIFTS[1])) * SECOND
+    return z ^ (z >> SHIFTS[2])
 
 
 @register_jitable

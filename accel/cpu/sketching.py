@@ -18,6 +18,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, register_jitable
 
+from numcore.accel.cpu._math import word_at
 from numcore.accel.cpu._threads import GRAIN, run_blocks
 from numcore.accel.cpu.linalg import VECTOR, _eight, _four, _two
 
@@ -38,21 +39,10 @@ SUMS = 2**24
 RUN = 1024
 """Rows whose gradient is summed before it is added to the rest."""
 
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-FIRST, SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 FUSED = ("contract",)
 ONE, HALF = np.uint64(1), np.uint64(32)
-SHIFTS = np.uint64(30), np.uint64(27), np.uint64(31)
 
 compiled = njit(cache=True, nogil=True, fastmath={"contract", "reassoc", "nsz"})
-
-
-@register_jitable
-def _word(seed, place):
-    z = seed + GOLDEN * place
-    z = (z ^ (z >> SHIFTS[0])) * FIRST
-    z = (z ^ (z >> SHIFTS[1])) * SECOND
-    return z ^ (z >> SHIFTS[2])
 
 
 def _roots(roots: Any) -> Any:
@@ -296,7 +286,7 @@ def _signs(factors, first, start, seed, roots, n):
     """The factors of the rows of a block, which begins at row `first` of A."""
     one = factors.dtype.type(1)
     for i in range(len(factors)):
-        minus = _word(seed, np.uint64(start + first + i + 1)) & ONE
+        minus = word_at(seed, np.uint64(start + first + i + 1)) & ONE
         factors[i] = -one if minus else one
     if len(roots):
         for i in range(max(0, -first), min(len(factors), n - first)):
@@ -409,7 +399,7 @@ def _scatter_tasks(begin, end, block, A, roots, start, seed, s, height, tiles, w
                 for j in range(columns):
                     line[j] = A[row, left + j]
             for k in range(s):
-                word = _word(seed, place + np.uint64(k + 1))
+                word = word_at(seed, place + np.uint64(k + 1))
                 at = k * height + np.int64(((word >> HALF) * np.uint64(height)) >> HALF)
                 factor = -root if word & ONE else root
                 if direct:
@@ -456,9 +446,9 @@ def _throw_tasks(begin, end, block, A, roots, start, seed, sums):
     whole = d // (VECTOR // 8) * (VECTOR // 8)
     for group in range(begin, end):
         first, last = n * group // groups, n * (group + 1) // groups
-        after = _word(seed, np.uint64(start + first + 1))
+        after = word_at(seed, np.uint64(start + first + 1))
         for row in range(first, last):
-            word, after = after, _word(seed, np.uint64(start + row + 2))
+            word, after = after, word_at(seed, np.uint64(start + row + 2))
             at = group * m + np.int64(((word >> HALF) * np.uint64(m)) >> HALF)
             later = group * m + np.int64(((after >> HALF) * np.uint64(m)) >> HALF)
             # a branch on None is compiled away
@@ -501,7 +491,7 @@ def _scatter_csr(part, data, indices, pointers, roots, start, seed, s, height, f
         root = roots[row] if len(roots) else 1.0
         place = np.uint64(start + row) * np.uint64(s)
         for k in range(s):
-            word = _word(seed, place + np.uint64(k + 1))
+            word = word_at(seed, place + np.uint64(k + 1))
             at = k * height + np.int64(((word >> HALF) * np.uint64(height)) >> HALF)
             factor = -root if word & ONE else root
             for p in range(pointers[row], pointers[row + 1]):

@@ -1,12 +1,10 @@
 """Random numbers that are functions of a seed and a global row number, so that any rows can be drawn anywhere.
 
-The words are those of SplitMix64 at a chosen place of its sequence: ``mix(seed + 0x9e3779b97f4a7c15 * place)``, in
-arithmetic modulo 2^64. The k-th of the `per_row` words of row i has the place ``i * per_row + k + 1``. Tables that
-serve different ends have different seeds, derived from the operator's by a tag.
+The words are those of :mod:`numcore.splitmix`. The k-th of the `per_row` words of row i has the place
+``i * per_row + k + 1``. Tables that serve different ends have different seeds, derived from the operator's by a tag.
 
 References
 ----------
-G. L. Steele, D. Lea and C. H. Flood, "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014 (the generator);
 J. K. Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011 (Philox, which draws the Gaussian rows).
 """
 
@@ -17,10 +15,9 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["derive", "gaussian_rows", "mix", "permuted", "positions", "signs", "uniforms", "words"]
+from numcore.splitmix import mix, uniforms, word_at
 
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-FIRST, SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+__all__ = ["derive", "gaussian_rows", "mix", "permuted", "positions", "signs", "uniforms", "words"]
 
 CHUNK_ROWS = 4096
 """Rows that are drawn from one Philox stream."""
@@ -31,14 +28,6 @@ PIECE = 1 << 20
 Words = np.ndarray[Any, np.dtype[np.uint64]]
 
 
-def mix(z: Any) -> Any:
-    """Scramble 64-bit words: the finaliser of SplitMix64, a bijection."""
-    with np.errstate(over="ignore"):
-        z = (z ^ (z >> np.uint64(30))) * FIRST
-        z = (z ^ (z >> np.uint64(27))) * SECOND
-        return z ^ (z >> np.uint64(31))
-
-
 def derive(seed: int, tag: int) -> int:
     """The seed of the table with this tag."""
     with np.errstate(over="ignore"):
@@ -47,9 +36,9 @@ def derive(seed: int, tag: int) -> int:
 
 def words(seed: int, first: int, count: int, per_row: int = 1) -> Words:
     """The words of rows `first` to ``first + count - 1``, as a (count, per_row) array."""
-    with np.errstate(over="ignore"):
-        place = np.arange(count * per_row, dtype=np.uint64) + np.uint64((first * per_row + 1) % 2**64)
-        return mix(np.uint64(seed) + GOLDEN * place).reshape(count, per_row)
+    place = np.arange(count * per_row, dtype=np.uint64) + np.uint64((first * per_row + 1) % 2**64)
+    found: Words = word_at(np.uint64(seed), place).reshape(count, per_row)
+    return found
 
 
 def positions(w: Words, width: int) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -60,11 +49,6 @@ def positions(w: Words, width: int) -> np.ndarray[Any, np.dtype[np.int64]]:
 def signs(w: Words) -> np.ndarray[Any, np.dtype[np.int8]]:
     """1 or -1 from each word: its lowest bit, which no position looks at."""
     return (1 - 2 * (w & np.uint64(1)).astype(np.int8)).astype(np.int8)
-
-
-def uniforms(w: Words) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """A number in [0, 1) from each word: its upper 53 bits."""
-    return (w >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def permuted(seed: int, size: int, count: int) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -100,5 +100,7 @@ def test_bad_arguments_are_named():
         jackknife(np.ones(5), np.mean)
     with pytest.raises(ValueError, match="n_blocks must be at least 2"):
         jackknife(np.ones(5), np.mean, n_blocks=1)
+    with pytest.raises(TypeError, match="func must be callable; got 3"):
+        jackknife(np.ones(50), 3)
     with pytest.raises(ValueError, match="m must not be empty"):
         binder_cumulant([])
