@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from numcore.accel.cpu._math import exp
+from numcore.accel.cpu._hebbian_retrieval import attend
+from numcore.accel.cpu._math import exp, word_at
 from numcore.accel.cpu._threads import run_blocks
 
-__all__ = ["coupling_sweeps", "real_sweeps", "table_sweeps"]
+__all__ = ["attend", "coupling_sweeps", "real_sweeps", "table_sweeps"]
 
 CERTAIN = 44.0
 REFRESH = 64
@@ -32,9 +33,7 @@ CHUNK = 1024
 VISITS = {"ordered": 0, "permuted": 1, "random": 2}
 RULES = {"full": 0, "rectified": 1, "exp": 2, "distinct": 3}
 
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-FIRST, SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-SHIFTS = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(11)
+ELEVEN = np.uint64(11)
 
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
 compiled = njit(cache=True, **OPTIONS)
@@ -43,11 +42,7 @@ inlined = njit(cache=True, forceinline=True, **OPTIONS)
 
 @inlined
 def _uniform(seed, place):
-    z = seed + GOLDEN * np.uint64(place)
-    z = (z ^ (z >> SHIFTS[0])) * FIRST
-    z = (z ^ (z >> SHIFTS[1])) * SECOND
-    z = z ^ (z >> SHIFTS[2])
-    return np.float64(z >> SHIFTS[3]) * 2.0**-53
+    return np.float64(word_at(seed, np.uint64(place)) >> ELEVEN) * 2.0**-53
 
 
 @inlined

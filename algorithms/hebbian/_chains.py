@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,11 @@ from numcore.results import Callback, ConvergenceWarning, Progress, State
 
 __all__ = ["Chains", "failure", "initial_states", "read_only", "replicas", "warn_of"]
 
-PATIENCE = 1 << 28
-"""Terms that are summed between two looks at the keyboard: some tenths of a second."""
+PATIENCE = 0.2
+"""Seconds between two looks at the keyboard, about; what is drawn does not depend on when they are taken."""
+
+START = 1 << 18
+"""Terms that are summed before the first of them."""
 
 
 def initial_states(init: Any, patterns: Array | None, shape: tuple[int, int], rng: np.random.Generator) -> Array:
@@ -28,7 +32,7 @@ def initial_states(init: Any, patterns: Array | None, shape: tuple[int, int], rn
         return 2 * rng.integers(0, 2, size=shape, dtype=np.int8) - np.int8(1)
     if isinstance(init, str):
         if init != "patterns" or patterns is None:
-            wanted = "None, an array" if patterns is None else "None, 'patterns'"
+            wanted = "None" if patterns is None else "None, 'patterns'"
             raise ValueError(f"init must be {wanted} or an array of states; got {init!r}")
         return np.where(patterns[np.arange(R) % len(patterns)] > 0, np.int8(1), np.int8(-1))
     states, _ = as_spins(init, "init", N)
@@ -161,7 +165,7 @@ class Chains:
             raise TypeError(f"callback must be callable or None; got {callback!r}")
         self.reserve(int(np.count_nonzero(recorded)))
         R = len(self.spins)
-        most = max(1, PATIENCE // max(1, R * len(self.sites) * self.engine.work))
+        most = max(1, START // max(1, R * len(self.sites) * self.engine.work))
         bar = Progress(len(recorded), name) if verbose else None
         at = 0
         try:
@@ -171,9 +175,10 @@ class Chains:
                 count = min(most, len(recorded) - at)
                 if callback is not None and recorded[at : at + count].any():
                     count = min(count, int(np.argmax(recorded[at:])) + 1)
-                part = slice(at, at + count)
+                part, began = slice(at, at + count), perf_counter()
                 self.advance(np.broadcast_to(betas[part], (count, R)), recorded[part])
-                at += count
+                at, took = at + count, perf_counter() - began
+                most = max(1, most // 2) if took > PATIENCE else 2 * most if took < PATIENCE / 4 else most
                 self._show(bar, count)
                 if callback is not None and recorded[at - 1]:
                     self.stopped = self._call_back(callback, state)

@@ -1,11 +1,7 @@
 """Random numbers that are functions of a seed and a place, so that chains can be cut and shared out anywhere.
 
-The words are those of SplitMix64: ``mix(seed + 0x9e3779b97f4a7c15 * place)`` modulo 2^64. Attempt k of a chain, counted
-from its first sweep, has the places ``2 k + 1`` (whether it is accepted) and ``2 k + 2`` (which site is next).
-
-References
-----------
-G. L. Steele, D. Lea and C. H. Flood, "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014.
+Attempt k of a chain, counted from its first sweep, has the places ``2 k + 1`` (whether it is accepted) and ``2 k + 2``
+(which site is next) of the words of :mod:`numcore.splitmix`.
 """
 
 from __future__ import annotations
@@ -14,12 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from numcore import splitmix
 from numcore.algorithms.hebbian._checks import Array
 
 __all__ = ["chain_seeds", "uniforms"]
-
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-FIRST, SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 
 
 def chain_seeds(rng: np.random.Generator, count: int) -> Array:
@@ -29,10 +23,6 @@ def chain_seeds(rng: np.random.Generator, count: int) -> Array:
 
 
 def uniforms(seed: Any, places: Array) -> Array:
-    """A number in [0, 1) at each place, float64."""
-    with np.errstate(over="ignore"):
-        z = np.uint64(seed) + GOLDEN * places.astype(np.uint64)
-        z = (z ^ (z >> np.uint64(30))) * FIRST
-        z = (z ^ (z >> np.uint64(27))) * SECOND
-        z = z ^ (z >> np.uint64(31))
-    return (z >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    """A number in [0, 1) at each place, float64; seeds and places broadcast."""
+    found: Array = splitmix.uniforms(splitmix.word_at(np.uint64(seed), places.astype(np.uint64)))
+    return found

@@ -192,7 +192,7 @@ def _heat_bath(h: Array, beta: Array, schedule: Schedule, moving: Array, sweep: 
 
 def _sweep_uniforms(N: int, schedule: Schedule, moving: Array, sweep: int) -> Array:
     places = 2 * (sweep * N + np.arange(N)) + 1
-    return np.stack([uniforms(schedule.seeds[r], places) for r in moving])
+    return uniforms(schedule.seeds[moving, None], places)
 
 
 def record_all(model: Any, spins: Array, row: int, records: Records) -> None:

@@ -182,8 +182,7 @@ def table_sweeps(spins: Array, counts: Array, tables: Tables, schedule: Schedule
     records : Records
         Filled.
     """
-    for r, s in enumerate(spins):
-        run_chain(_TableBook(s, counts[r], tables), s, r, schedule, records)
+    run_chains(_TableBook(spins, counts, tables), spins, schedule, records)
 
 
 @dispatchable
@@ -202,8 +201,7 @@ def real_sweeps(spins: Array, kept: Array, sums: Sums, schedule: Schedule, recor
     records : Records
         Filled.
     """
-    for r, s in enumerate(spins):
-        run_chain(_RealBook(s, kept[r], sums), s, r, schedule, records)
+    run_chains(_RealBook(spins, kept, sums), spins, schedule, records)
 
 
 @dispatchable
@@ -222,193 +220,207 @@ def coupling_sweeps(spins: Array, fields: Array, couplings: Couplings, schedule:
     records : Records
         Filled.
     """
-    for r, s in enumerate(spins):
-        run_chain(_CouplingBook(s, fields[r], couplings), s, r, schedule, records)
+    run_chains(_CouplingBook(spins, fields, couplings), spins, schedule, records)
 
 
-def run_chain(book: _Book, s: Array, r: int, schedule: Schedule, records: Records) -> None:
-    """All sweeps of one chain."""
+def run_chains(book: _Book, spins: Array, schedule: Schedule, records: Records) -> None:
+    """All sweeps: the chains take their first attempts together, then their second ones, and so on."""
     size = len(schedule.sites)
     for k, row in enumerate(records.rows):
-        sweep, beta = schedule.start + k, schedule.betas[k, r]
-        if records.still[r] < 0:
+        sweep, beta = schedule.start + k, schedule.betas[k]
+        moving = np.flatnonzero(records.still < 0)
+        if moving.size:
             if sweep % REFRESH == 0:
-                book.refresh()
+                book.refresh(moving)
             places = 2 * (sweep * size + np.arange(size)) + 1
-            flips = 0
-            for i, u in zip(visits(schedule, r, places + 1), uniforms(schedule.seeds[r], places), strict=True):
-                if accepted(*book.cost(i), beta, u, book.tie, schedule.metropolis):
-                    book.flip(i)
-                    flips += 1
-            records.flips[r] += flips
-            if beta == np.inf and flips == 0 and at_rest(book, schedule):
-                records.still[r] = sweep + 1
+            u = uniforms(schedule.seeds[moving, None], places)
+            flips = np.zeros(len(spins), np.int64)
+            for sites, numbers in zip(visits(schedule, moving, places + 1).T, u.T, strict=True):
+                costs = book.costs(moving, sites)
+                yes = accepted(*costs, beta[moving], numbers, book.tie, schedule.metropolis)
+                if yes.any():
+                    book.flip(moving[yes], sites[yes])
+                    flips[moving[yes]] += 1
+            records.flips[:] += flips
+            quiet = moving[(beta[moving] == np.inf) & (flips[moving] == 0)]
+            records.still[quiet[at_rest(book, quiet, schedule)]] = sweep + 1
         if row >= 0 or records.best_states.shape[1]:
-            record(book.energy(), s, r, row, records)
+            record(book.energies(), spins, row, records)
 
 
-def visits(schedule: Schedule, r: int, places: Array) -> Array:
-    """The sites of one sweep, in turn."""
+def visits(schedule: Schedule, chains: Array, places: Array) -> Array:
+    """The sites of one sweep of each chain, in turn: (chains, F)."""
+    order = np.tile(schedule.sites, (len(chains), 1))
     if schedule.visit == "ordered":
-        return schedule.sites
-    u, size = uniforms(schedule.seeds[r], places), len(schedule.sites)
+        return order
+    u, size = uniforms(schedule.seeds[chains, None], places), len(schedule.sites)
     if schedule.visit == "random":
         return schedule.sites[(u * size).astype(np.int64)]
-    order = schedule.sites.copy()
+    each = np.arange(len(chains))
     for k in range(size - 1, 0, -1):  # Fisher and Yates
-        j = int(u[k] * (k + 1))
-        order[k], order[j] = order[j], order[k]
+        j = (u[:, k] * (k + 1)).astype(np.int64)
+        order[each, k], order[each, j] = order[each, j], order[each, k]
     return order
 
 
-def accepted(change: float, size: float, beta: float, u: float, tie: float, metropolis: bool) -> bool:
-    """Whether a flip that costs `change` is made; `size` is that of the terms it was summed from."""
-    if beta == np.inf:
-        return bool(change < -tie * size)
-    x = beta * change
-    if x >= CERTAIN:
-        return False
-    if x <= (0.0 if metropolis else -CERTAIN):
-        return True
-    return bool(u < np.exp(-x)) if metropolis else bool(u * (1 + np.exp(x)) < 1)
+def accepted(change: Array, size: Array, beta: Array, u: Array, tie: float, metropolis: bool) -> Array:
+    """Whether flips that cost `change` are made; `size` is that of the terms it was summed from."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        x = beta * change
+    odds = np.exp(np.minimum(x, CERTAIN)) + (0 if metropolis else 1)  # one to so many
+    return np.where(beta == np.inf, change < -tie * size, (u * odds < 1) & (x < CERTAIN))
 
 
-def at_rest(book: _Book, schedule: Schedule) -> bool:
+def at_rest(book: _Book, chains: Array, schedule: Schedule) -> Array:
     """Whether no site flips at beta inf; a random sweep without a flip may have missed some."""
-    if schedule.visit != "random":
-        return True
-    return not any(accepted(*book.cost(i), np.inf, 0.0, book.tie, False) for i in schedule.sites)
+    rest = np.ones(len(chains), bool)
+    if schedule.visit == "random":
+        for i in schedule.sites:
+            change, size = book.costs(chains, np.full(len(chains), i))
+            rest &= ~(change < -book.tie * size)
+    return rest
 
 
-def record(energy: float, s: Array, r: int, row: int, records: Records) -> None:
-    """Write one row of the records, and the best state."""
+def record(energies: Array, spins: Array, row: int, records: Records) -> None:
+    """Write one row of the records, and the best states."""
     if row >= 0:
-        records.energies[row, r] = energy
-        records.overlaps[row, r] = records.probes @ s / len(s)
-    if energy < records.best_energies[r]:
-        records.best_energies[r] = energy
-        if records.best_states.shape[1]:
-            records.best_states[r] = s
+        records.energies[row] = energies
+        records.overlaps[row] = spins @ records.probes.T / spins.shape[1]
+    better = energies < records.best_energies
+    records.best_energies[better] = energies[better]
+    if records.best_states.shape[1]:
+        records.best_states[better] = spins[better]
 
 
 class _Book:
-    """What is kept beside a state: the cost of a flip, and how a flip changes it."""
+    """What is kept beside the states: the costs of a flip in each of some chains, and how flips change it."""
 
     tie: float
     """Costs up to this part of the terms that they are summed from are rounding."""
 
-    refresh: Callable[[], None]
-    cost: Callable[[int], tuple[float, float]]
-    flip: Callable[[int], None]
-    energy: Callable[[], float]
+    refresh: Callable[[Array], None]
+    costs: Callable[[Array, Array], tuple[Array, Array]]
+    flip: Callable[[Array, Array], None]
+    energies: Callable[[], Array]
 
 
 class _TableBook(_Book):
-    def __init__(self, s: Array, counts: Array, tables: Tables) -> None:
-        self.s, self.counts, self.tables = s, counts, tables
+    def __init__(self, spins: Array, counts: Array, tables: Tables) -> None:
+        self.s, self.counts, self.tables = spins, counts, tables
         self.weights = tables.weights.astype(tables.rise.dtype)
         self.tie = 32 * float(np.finfo(tables.rise.dtype).eps)
-        self._look_up()
+        self.wB = np.empty(counts.shape, tables.rise.dtype)
+        self.S_A, self.size = np.empty(len(spins)), np.empty(len(spins))
+        self._look_up(np.arange(len(spins)))
 
-    def _look_up(self) -> None:
-        k = self.counts + (len(self.tables.level) - 1 - self.counts.max() if self.tables.relative else 0)
+    def _look_up(self, chains: Array) -> None:
+        k = self.counts[chains]
+        if self.tables.relative:
+            k += np.int32(len(self.tables.level) - 1) - k.max(axis=1, keepdims=True)
         up, down = self.tables.rise[k], self.tables.rise[k + 1]
-        self.wB = self.weights * (up + down) / 2
-        A = self.weights * (up - down) / 2
-        self.S_A, self.size = float(A.sum(dtype=np.float64)), float(np.abs(self.wB).sum() + np.abs(A).sum())
+        A, B = self.weights * (up - down) / 2, self.weights * (up + down) / 2
+        self.wB[chains] = B
+        self.S_A[chains] = A.sum(axis=1, dtype=np.float64)
+        self.size[chains] = np.abs(A).sum(axis=1) + np.abs(B).sum(axis=1)
 
-    def refresh(self) -> None:  # counts are integers and do not drift
+    def refresh(self, chains: Array) -> None:  # counts are integers and do not drift
         pass
 
-    def cost(self, i: int) -> tuple[float, float]:
+    def costs(self, chains: Array, i: Array) -> tuple[Array, Array]:
         b = 2 * self.tables.field[i]
-        return self.S_A + self.s[i] * (float(self.tables.sites[i] @ self.wB) + b), self.size + abs(b)
+        products = (self.tables.sites[i] * self.wB[chains]).sum(axis=1)
+        return self.S_A[chains] + self.s[chains, i] * (products + b), self.size[chains] + np.abs(b)
 
-    def flip(self, i: int) -> None:
-        self.counts -= self.s[i] * self.tables.sites[i]
-        self.s[i] = -self.s[i]
-        self._look_up()
+    def flip(self, chains: Array, i: Array) -> None:
+        self.counts[chains] -= self.s[chains, i, None] * self.tables.sites[i]
+        self.s[chains, i] *= -1
+        self._look_up(chains)
 
-    def energy(self) -> float:
-        return -float(self.tables.level[self.counts] @ self.tables.weights + self.s @ self.tables.field)
+    def energies(self) -> Array:
+        return -(self.tables.level[self.counts] @ self.tables.weights + self.s @ self.tables.field)
 
 
 class _RealBook(_Book):
-    def __init__(self, s: Array, kept: Array, sums: Sums) -> None:
-        self.s, self.kept, self.sums = s, kept, sums
+    def __init__(self, spins: Array, kept: Array, sums: Sums) -> None:
+        self.s, self.kept, self.sums = spins, kept, sums
         self.tie = 32 * float(np.finfo(sums.sites.dtype).eps)
         self.distinct = sums.interaction == "distinct"
 
-    def refresh(self) -> None:
-        v = self.sums.sites.T.astype(np.float64) * self.s
-        if self.distinct:
-            self.kept[:] = elementary(v, self.sums.order).T[1:]
-        else:
-            self.kept[0] = v.sum(axis=1) / len(self.s)
+    def refresh(self, chains: Array) -> None:
+        for r in chains:
+            v = self.sums.sites.T.astype(np.float64) * self.s[r]
+            if self.distinct:
+                self.kept[r] = elementary(v, self.sums.order).T[1:]
+            else:
+                self.kept[r, 0] = v.sum(axis=1) / self.s.shape[1]
 
-    def rest(self, v: Array) -> list[Array]:
+    def rest(self, chains: Array, v: Array) -> list[Array]:
         """The symmetric sums of all sites but one, k = 0 .. P - 1."""
-        N, P = len(self.s), self.sums.order
+        N, P = self.s.shape[1], self.sums.order
         rest = [np.ones_like(v)]
         for k in range(1, P):
-            rest.append(self.kept[k - 1] - k / N * v * rest[-1])
+            rest.append(self.kept[chains, k - 1] - k / N * v * rest[-1])
         return rest
 
-    def cost(self, i: int) -> tuple[float, float]:
-        v, N, P = self.sums.sites[i] * float(self.s[i]), len(self.s), self.sums.order
+    def costs(self, chains: Array, i: Array) -> tuple[Array, Array]:
+        s = self.s[chains, i].astype(np.float64)
+        v, N, P = self.sums.sites[i] * s[:, None], self.s.shape[1], self.sums.order
         if self.distinct:
-            terms = P * v * self.rest(v)[-1]
+            terms = P * v * self.rest(chains, v)[-1]
         elif self.sums.interaction == "exp":
-            X = N * self.kept[0]
-            terms = np.exp(X - X.max()) - np.exp(np.minimum(X - 2 * v - X.max(), 700.0))
+            X = N * self.kept[chains, 0]
+            X -= X.max(axis=1, keepdims=True)
+            terms = np.exp(X) - np.exp(np.minimum(X - 2 * v, 700.0))
         else:
-            a, b = self.kept[0], self.kept[0] - 2 * v / N
+            a = self.kept[chains, 0]
+            b = a - 2 * v / N
             if self.sums.interaction == "full":
                 terms = v * power_slope(a, b, P)
             else:
                 a, b = np.maximum(a, 0), np.maximum(b, 0)
                 terms = N / 2 * (a - b) * power_slope(a, b, P)
         terms = self.sums.weights * terms
-        bias = 2 * self.sums.field[i] * float(self.s[i])
-        return float(terms.sum() + bias), float(np.abs(terms).sum() + abs(bias))
+        bias = 2 * self.sums.field[i] * s
+        return terms.sum(axis=1) + bias, np.abs(terms).sum(axis=1) + np.abs(bias)
 
-    def flip(self, i: int) -> None:
-        v, N = self.sums.sites[i] * float(self.s[i]), len(self.s)
+    def flip(self, chains: Array, i: Array) -> None:
+        v, N = self.sums.sites[i] * self.s[chains, i, None].astype(np.float64), self.s.shape[1]
         if self.distinct:
-            for k, below in enumerate(self.rest(v), start=1):
-                self.kept[k - 1] -= 2 * k / N * v * below
+            for k, below in enumerate(self.rest(chains, v), start=1):
+                self.kept[chains, k - 1] -= 2 * k / N * v * below
         else:
-            self.kept[0] -= 2 * v / N
-        self.s[i] = -self.s[i]
+            self.kept[chains, 0] -= 2 * v / N
+        self.s[chains, i] *= -1
 
-    def energy(self) -> float:
-        N, P = len(self.s), self.sums.order
-        x = self.kept[-1]
+    def energies(self) -> Array:
+        N, P = self.s.shape[1], self.sums.order
+        x = self.kept[:, -1]
         if self.distinct:
             values = N / 2 * x
         elif self.sums.interaction == "exp":
             values = np.exp(np.minimum(N * x - N, 700.0))
         else:
             values = N / 2 * (x if self.sums.interaction == "full" else np.maximum(x, 0)) ** P
-        return -float(self.sums.weights @ values + self.s @ self.sums.field)
+        return -(values @ self.sums.weights + self.s @ self.sums.field)
 
 
 class _CouplingBook(_Book):
-    def __init__(self, s: Array, fields: Array, couplings: Couplings) -> None:
-        self.s, self.h, self.couplings = s, fields, couplings
+    def __init__(self, spins: Array, fields: Array, couplings: Couplings) -> None:
+        self.s, self.h, self.couplings = spins, fields, couplings
         self.tie = 32 * float(np.finfo(couplings.J.dtype).eps)
+        self.size = 2 * (np.abs(couplings.J).sum(axis=1, dtype=np.float64) + np.abs(couplings.field))
 
-    def refresh(self) -> None:
+    def refresh(self, chains: Array) -> None:
         J = self.couplings.J
-        self.h[:] = (J @ self.s.astype(np.float64) + self.couplings.field).astype(J.dtype)
+        self.h[chains] = (self.s[chains] @ J.astype(np.float64) + self.couplings.field).astype(J.dtype)
 
-    def cost(self, i: int) -> tuple[float, float]:
-        size = float(np.abs(self.couplings.J[i]).sum() + abs(self.couplings.field[i]))
-        return 2 * float(self.h[i]) * float(self.s[i]), 2 * size
+    def costs(self, chains: Array, i: Array) -> tuple[Array, Array]:
+        return 2.0 * self.h[chains, i] * self.s[chains, i].astype(np.float64), self.size[i]
 
-    def flip(self, i: int) -> None:
-        self.h -= (2 * self.s[i]) * self.couplings.J[i]
-        self.s[i] = -self.s[i]
+    def flip(self, chains: Array, i: Array) -> None:
+        self.h[chains] -= (2 * self.s[chains, i, None]) * self.couplings.J[i]
+        self.s[chains, i] *= -1
 
-    def energy(self) -> float:
-        return -float(self.s @ (self.h.astype(np.float64) + self.couplings.field)) / 2 - self.couplings.offset
+    def energies(self) -> Array:
+        twice = (self.s * (self.h.astype(np.float64) + self.couplings.field)).sum(axis=1)
+        return -twice / 2 - self.couplings.offset

@@ -32,7 +32,7 @@ def energy(
     ================  ==========================================================================
     `interaction`     :math:`G_P(v)`
     ================  ==========================================================================
-    "distinct"        :math:`\frac{P!}{N^P} \sum_{i_1 < \dots < i_P} v_{i_1} \cdots v_{i_P}`
+    "distinct"        :math:`\frac{P!}{N^P} \sum_{i_1 < \ldots < i_P} v_{i_1} \cdots v_{i_P}`
     "full"            :math:`(\sum_i v_i / N)^P`, which keeps repeated indices
     "rectified"       :math:`\max(\sum_i v_i / N, 0)^P`
     "exp"             :math:`\frac 2N \exp(\sum_i v_i - N)`, whatever the order

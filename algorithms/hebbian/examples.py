@@ -259,15 +259,24 @@ def hebbian_patterns(
         raise ValueError("y must give the labels of the rows for supervised learning; got None")
     counts = np.bincount(classes)
     means = np.stack([rows[classes == c].mean(axis=0, dtype=np.float64) for c in range(len(counts))])
+    members = (rows, classes) if learning == "unsupervised" else None
+    return stored(means, counts, labels, P, normalize, members)
+
+
+def stored(
+    means: Array, counts: Array, labels: Array | None, order: int, normalize: Any, members: tuple[Array, Array] | None
+) -> HebbianPatterns:
+    """What is stored of classes with these means and sizes: the means, or the members, which are rows and classes."""
     R = _normalisation(means, normalize)
     alone = float(np.mean(1 / counts))  # what r = 0 would leave of R
     quality = float(np.sqrt(max(0.0, (R - alone) / (1 - alone)))) if alone < 1 else float("nan")
-    if learning == "supervised":
+    if members is None:
         patterns: Array = means / np.sqrt(R) if R > 0 else means  # means that are all 0 stay so
         return HebbianPatterns(patterns, np.ones(len(means)), labels, R, quality)
+    rows, classes = members
     weights = 1.0 / counts[classes]
     if R > 0:
-        weights = weights / R ** (P / 2)
+        weights = weights / R ** (order / 2)
     return HebbianPatterns(rows, weights, None if labels is None else labels[classes], R, quality)
 
 

@@ -121,7 +121,9 @@ def mean_field(
     model = make_model(patterns, order=order, weights=weights)
     beta = as_number(beta, "beta", above=0)
     as_choice(correction, "correction", ("tap", None))
-    keep = as_number(damping, "damping", above=np.nextafter(0, -1), below=1)
+    keep = as_number(damping, "damping", above=0, below=1, closed=True)
+    if keep == 1:
+        raise ValueError("damping must be below 1, or nothing would change; got 1")
     mu, flat = _start(model, init)
     curvature = _curvature(model) if correction == "tap" else 0.0
     loop = Loop("mean_field", tol=as_number(tol, "tol", above=0), max_iter=max_iter, residual="residual")

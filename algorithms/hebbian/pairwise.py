@@ -167,7 +167,7 @@ def hopfield_weights(
     rule : {"hebb", "pinv", "storkey"}
         :math:`J = \Xi^T \Xi / N`; the projector :math:`\Xi^+ \Xi`, under which all independent patterns are fixed; or
         one pass of Storkey's rule,
-        :math:`J \mathrel{+}= (\xi_i \xi_j - \xi_i h_{ji} - h_{ij} \xi_j) / N` with
+        :math:`J_{ij} \leftarrow J_{ij} + (\xi_i \xi_j - \xi_i h_{ji} - h_{ij} \xi_j) / N` with
         :math:`h_{ij} = \sum_{k \ne i, j} J_{ik} \xi_k`.
     self_coupling : bool
         Keep the diagonal; else it is cleared at the end.

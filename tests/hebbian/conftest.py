@@ -52,6 +52,6 @@ def rng():
 
 @pytest.fixture(scope="session")
 def effort():
-    """How long a simulation may be: a tenth where the reference runs, for tolerances that follow the statistics."""
+    """How long a simulation may be: a part where the reference runs, for tolerances that follow the statistics."""
     compiled = numcore.get_backend() != "numpy" and _loops.table_sweeps.twin("cpu") is not None
-    return (lambda count: count) if compiled else (lambda count: count // 10)
+    return lambda count, part=10: count if compiled else count // part

@@ -4,6 +4,7 @@ import numpy as np
 
 from numcore.algorithms.hebbian._loops import Couplings, Records, Schedule, Sums, Tables
 from numcore.algorithms.hebbian._model import Model
+from numcore.algorithms.hebbian._tiles import Memory
 
 BETAS = (0.02, 0.7, 6.0, np.inf)
 
@@ -113,10 +114,41 @@ def couplings(rng, dtype):
     return cases
 
 
-CASES = {"table_sweeps": tables, "real_sweeps": sums, "coupling_sweeps": couplings}
+def attentions(rng, dtype):
+    """Tiles of all shapes; no, one or two V; masks; any sharpness, without and with skipping; begun anywhere.
+
+    Scores of halves are exact, in whatever order they are summed, and many are equal; a sharp softmax of others would
+    make of their rounding what it likes.
+    """
+    cases = []
+    for n, K, d, similarity in (
+        (1, 1, 1, "dot"),
+        (300, 40, 7, "euclidean"),
+        (3, 2500, 5, "cosine"),
+        (70, 1300, 9, "dot"),
+    ):
+        X, xi = (rng.integers(-4, 5, size=(k, d)).astype(dtype) / 2 for k in (K, n))
+        if similarity == "euclidean":  # their mean is as exact, and nothing that cancels
+            X[K // 2 :] = -X[: K // 2]
+            X, xi = X + 4, xi + 4
+        memory, V = Memory(X, np.linalg.norm(X, axis=1), similarity, X.dtype), rng.normal(size=(K, 3)).astype(dtype)
+        near = np.repeat(rng.integers(K, size=1), n)
+        mask = rng.random((n, K)) < 0.7
+        mask[:, 0] = True
+        # what may be left out, by tiles or by entries, weighs less than rounding
+        skip = np.log(np.finfo(dtype).eps / 100 / K)
+        betas = (1e-3, 1.0, 7.0, 300.0, float(np.finfo(dtype).max)) if similarity == "dot" else (1e-3, 1.0)
+        for beta, values in zip(betas, ((X,), (X, V), (), (V,), (X,)), strict=False):
+            cases.append((memory.asked(xi), memory, values, None, beta, -np.inf, near))
+            cases.append((memory.asked(xi), memory, values, mask, beta, skip, near))
+            cases.append((memory.asked(xi), memory, values, mask[0], beta, skip, near))
+    return cases
+
+
+CASES = {"table_sweeps": tables, "real_sweeps": sums, "coupling_sweeps": couplings, "attend": attentions}
 
 # the states, what is kept beside them, and the records
-WRITES = dict.fromkeys(CASES, (0, 1, 4))
+WRITES = dict.fromkeys(("table_sweeps", "real_sweeps", "coupling_sweeps"), (0, 1, 4))
 
 # an energy is a sum over patterns that cancels to less than its terms, each of which has drifted by some flips
 RTOL = {"real_sweeps": {"float32": 2e-5, "float64": 1e-11}}

@@ -19,7 +19,7 @@ from numcore.results import ConvergenceWarning
 
 
 def overlap_by_sampling(N, load, beta, *, interaction="distinct", quality=1.0, n_examples=1, seeds=range(8)):
-    """Mean overlap with an archetype started in, and its standard error over realisations."""
+    """Mean overlap of chains with the archetypes that they start in, and its standard error over realisations."""
     found = []
     for seed in seeds:
         rng = np.random.default_rng([7, seed])
@@ -30,13 +30,13 @@ def overlap_by_sampling(N, load, beta, *, interaction="distinct", quality=1.0, n
             weights=stored.weights,
             beta=beta,
             interaction=interaction,
-            init=xi[:1],
-            probes=xi[:1],
-            n_sweeps=60,
-            n_burn=30,
+            init=xi[:12],
+            probes=xi[:12],
+            n_sweeps=10,
+            n_burn=10,
             rng=rng,
         )
-        found.append(run.overlaps.mean())
+        found.append(np.einsum("trr->", run.overlaps) / (10 * 12))
     return np.mean(found), np.std(found, ddof=1) / np.sqrt(len(found))
 
 

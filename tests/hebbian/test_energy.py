@@ -50,9 +50,10 @@ def test_one_dot_product_judges_a_flip(oracle, rng, interaction):
     patterns, weights, field = problem(rng, 9, 3, False)
     model = make_model(patterns, order=4, interaction=interaction, weights=weights, field=field)
     table = Tables(model.patterns.T, weights, model.level, model.rise, model.polynomials, field, False)
-    for s in oracle.states(9)[::7].copy():
-        book = _TableBook(s, model.counts(s[None])[0], table)
-        costs = [book.cost(i)[0] for i in range(9)]
+    states = oracle.states(9)[::7].copy()
+    book = _TableBook(states, model.counts(states), table)
+    for r, s in enumerate(states):
+        costs = book.costs(np.full(9, r), np.arange(9))[0]
         flipped = np.where(np.eye(9, dtype=bool), -s, s)
         np.testing.assert_allclose(costs, model.energies(flipped) - model.energies(s[None]), rtol=1e-12, atol=1e-12)
 

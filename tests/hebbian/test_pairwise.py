@@ -161,7 +161,10 @@ def test_couplings_symmetric_but_for_rounding_pass(rng):
     [
         (lambda: hopfield_weights([[1, -1]], rule="other"), "rule must be one of 'hebb', 'pinv', 'storkey'"),
         (lambda: hopfield_weights(np.zeros((0, 3))), "patterns must not be empty"),
-        (lambda: sample_pairwise(np.zeros((2, 2)), beta=1.0, init="patterns"), "init must be None, an array"),
+        (
+            lambda: sample_pairwise(np.zeros((2, 2)), beta=1.0, init="patterns"),
+            "init must be None or an array of states; got 'patterns'",
+        ),
         (lambda: sample_pairwise(np.zeros((2, 2)), beta=1.0, dynamics="plefka"), "dynamics must be one of"),
     ],
 )

@@ -513,7 +513,7 @@ class TestKrotovHopfield:
         N, K, n, rng = 600, 20_000, 3, np.random.default_rng(0)
         wrong = total = 0
         for _ in range(8):
-            xi = rng.choice(np.array([-1.0, 1.0]), size=(K, N)).astype(np.float32)
+            xi = 2 * rng.integers(0, 2, size=(K, N), dtype=np.int8).astype(np.float32) - 1
             X = (xi @ xi[0]).astype(np.float64)[:, None]
             own = xi[:, :40] * xi[0, :40]
             field = np.sum((X - own + own) ** n - (X - own - own) ** n, axis=0)
