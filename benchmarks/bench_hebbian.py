@@ -1,9 +1,19 @@
-"""Dense Hebbian memories: sweeps of each loop, with the reference and with Numba; recall and the samplers on top."""
+"""Dense Hebbian memories: energies, and sweeps of each loop, with the reference and with Numba; what stands on them."""
 
 import numpy as np
 
 import numcore
-from numcore.algorithms.hebbian import anneal, parallel_tempering, recall, sample, sample_pairwise
+from numcore.algorithms.hebbian import (
+    anneal,
+    capacity_curve,
+    energy,
+    hopfield_weights,
+    local_fields,
+    parallel_tempering,
+    recall,
+    sample,
+    sample_pairwise,
+)
 
 N = 500
 
@@ -47,10 +57,28 @@ class Orders:
         sample(self.xi, beta=1e-3, order=order, interaction=interaction, n_sweeps=100, record_every=100, rng=0)
 
 
-class Replicas:
-    """Chains side by side, sequential and parallel."""
+class Fields:
+    """Energies of a hundred states, fields of ten."""
 
-    params = (["sequential", "parallel"], [1, 16])
+    params = (["signs", "reals"], ["distinct", "rectified", "exp"])
+    param_names = ("patterns", "interaction")
+
+    def setup(self, patterns, interaction):
+        self.xi = signs(N)
+        self.p = self.xi * 1.25 if patterns == "reals" else self.xi
+        self.time_energy(patterns, interaction), self.time_local_fields(patterns, interaction)
+
+    def time_energy(self, patterns, interaction):
+        energy(self.xi[:100], self.p, interaction=interaction)
+
+    def time_local_fields(self, patterns, interaction):
+        local_fields(self.xi[:10], self.p, interaction=interaction)
+
+
+class Replicas:
+    """Chains side by side: of single spins, of all at once, and of mean fields."""
+
+    params = (["sequential", "parallel", "plefka"], [1, 16])
     param_names = ("dynamics", "replicas")
 
     def setup(self, dynamics, replicas):
@@ -59,6 +87,23 @@ class Replicas:
 
     def time_sweeps(self, dynamics, replicas):
         sample(self.xi, beta=2.0, init="patterns", dynamics=dynamics, n_replicas=replicas, n_sweeps=50, rng=0)
+
+
+class Rules:
+    """Couplings, and the curve of what they hold."""
+
+    params = (["hebb", "pinv", "storkey"],)
+    param_names = ("rule",)
+
+    def setup(self, rule):
+        self.xi = signs(60)
+        self.time_weights(rule), self.time_capacity_curve(rule)
+
+    def time_weights(self, rule):
+        hopfield_weights(self.xi, rule=rule)
+
+    def time_capacity_curve(self, rule):
+        capacity_curve(n_features=200, loads=[0.1], rule=rule, n_trials=3, rng=0)
 
 
 class Searches:

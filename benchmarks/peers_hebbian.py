@@ -1,6 +1,8 @@
-"""Dense Hebbian memories beside plain NumPy and dwave-samplers: the rows for peers.py.
+"""Dense Hebbian memories beside plain NumPy and dwave-samplers, retrieval beside torch: the rows for peers.py.
 
-A figure is the time of a sweep, N attempts, from the difference of a longer and a shorter run.
+A figure of a sampler is the time of a sweep, N attempts, from the difference of a longer and a shorter run. One of
+retrieval is the time of an update of all queries. Errors are those of the retrieved states beside float64, as a share
+of the largest entry.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import numpy as np
 
 from benchmarks.peers import Row, Run
 
-PACKAGES = ("scipy", "dwave-samplers")
+PACKAGES = ("scipy", "dwave-samplers", "torch")
 
 Makers = Mapping[str, Callable[[], Run]]
 
@@ -80,7 +82,7 @@ def tuned(xi: np.ndarray, beta: float, start: np.ndarray, counts: tuple[int, int
     def run(sweeps: int) -> np.ndarray:
         rng = np.random.default_rng(0)
         s = start[0].astype(np.float64)
-        X = xi.astype(np.float64) @ s
+        X = s @ columns
         energy = (X * X - (3 * N - 2)) @ X
         for _ in range(sweeps):
             for i, u in enumerate(rng.random(N)):
@@ -146,13 +148,12 @@ def learned(beta: float) -> Makers:
 
     xi = signs(1000, 1000)
     p = hebbian_patterns(make_examples(xi, 10, quality=0.8, rng=0)).patterns
-    columns = np.ascontiguousarray(p.T)
+    columns, squares, cubes = np.ascontiguousarray(p.T), (p * p).sum(axis=1), (p**3).sum(axis=0)
 
     def tuned_real(sweeps: int) -> np.ndarray:
         rng, N = np.random.default_rng(0), 1000
         s = xi[0].astype(np.float64)
-        first, squares = p @ s, (p * p).sum(axis=1)
-        cubes = (p**3).sum(axis=0)
+        first = s @ columns
         for _ in range(sweeps):
             for i, u in enumerate(rng.random(N)):
                 v = columns[i]
@@ -164,7 +165,7 @@ def learned(beta: float) -> Makers:
 
     return {
         "ours": lambda: ours(p, beta, xi[:1], (10, 60)),
-        "NumPy, tuned": lambda: Run(tuned_real, counts=(1, 3)),
+        "NumPy, tuned": lambda: Run(tuned_real, counts=(1, 11)),
     }
 
 
@@ -172,6 +173,95 @@ def pairs(beta: float, counts: tuple[int, int]) -> Makers:
     """Both from random states, and so over the same part of their way down."""
     J = couplings(1000)
     return {"ours": lambda: our_pairs(J, beta, counts), "dwave-samplers": lambda: dwave(J, beta, counts)}
+
+
+# retrieval: one update with the softmax of a continuous network, K patterns of d features, Q queries
+
+
+def retrieval(K: int, Q: int, d: int, spread: float, beta: float) -> Makers:
+    """Queries near patterns of entries `spread` N(0, 1), all float32."""
+    rng = np.random.default_rng(0)
+    X = (spread * rng.standard_normal((K, d))).astype(np.float32)
+    xi = X[rng.integers(K, size=Q)] + (0.3 * spread * rng.standard_normal((Q, d))).astype(np.float32)
+    exact, wide = np.zeros((Q, d)), X.astype(np.float64)
+    for k in range(Q):
+        s = beta * (wide @ xi[k].astype(np.float64))
+        p = np.exp(s - s.max())
+        exact[k] = (p / p.sum()) @ wide
+
+    def error(states: Any) -> float:
+        return float(np.abs(np.asarray(states) - exact).max() / np.abs(exact).max())
+
+    return {
+        "ours": lambda: our_retrieval(X, xi, beta, error),
+        "torch, SDPA": lambda: attention(X, xi, beta, error),
+        "torch, whole matrix": lambda: whole_matrix(X, xi, beta, error),
+        "NumPy": lambda: numpy_retrieval(X, xi, beta, error),
+    }
+
+
+def our_retrieval(X: np.ndarray, xi: np.ndarray, beta: float, error: Callable[[Any], float]) -> Run:
+    from numcore.algorithms.hebbian import retrieve
+
+    return Run(lambda _: retrieve(xi, X, beta=beta).states, error=error)
+
+
+def attention(X: np.ndarray, xi: np.ndarray, beta: float, error: Callable[[Any], float]) -> Run:
+    """The fused kernel, which has no K x Q matrix either."""
+    import torch
+
+    keys, queries = torch.from_numpy(X)[None, None], torch.from_numpy(xi)[None, None]
+
+    def run(_: Any) -> Any:
+        with torch.inference_mode():
+            found = torch.nn.functional.scaled_dot_product_attention(queries, keys, keys, scale=beta)
+        return found[0, 0].numpy()
+
+    return Run(run, error=error)
+
+
+def whole_matrix(X: np.ndarray, xi: np.ndarray, beta: float, error: Callable[[Any], float]) -> Run:
+    """As Hopfield layers do it: the weights of all queries with all patterns, then their product with the patterns."""
+    import torch
+
+    keys, queries = torch.from_numpy(X), torch.from_numpy(xi)
+
+    def run(_: Any) -> Any:
+        with torch.inference_mode():
+            return (torch.softmax(beta * (queries @ keys.T), dim=1) @ keys).numpy()
+
+    return Run(run, error=error)
+
+
+def numpy_retrieval(X: np.ndarray, xi: np.ndarray, beta: float, error: Callable[[Any], float]) -> Run:
+    def run(_: Any) -> np.ndarray:
+        S = beta * (xi @ X.T)
+        S -= S.max(axis=1, keepdims=True)
+        np.exp(S, out=S)
+        S /= S.sum(axis=1, keepdims=True)
+        return S @ X
+
+    return Run(run, error=error)
+
+
+def retrieval_rows() -> tuple[Row, ...]:
+    """Weights spread over all patterns; sharp, on patterns of length 1; and so sharp that each query has one."""
+    rows = []
+    for name, K, Q, d, dense, sharp in (
+        ("narrow", 100_000, 1000, 64, {"torch, SDPA": 0.83}, {}),
+        ("wide", 100_000, 200, 784, {"torch, SDPA": 0.83}, {"torch, SDPA": 1.67}),
+    ):
+        size = f"retrieval, K = 10^5, Q = {Q}, d = {d}"
+        for kind, spread, beta, wanted in (
+            ("dense", d**-0.5, 1.0, dense),
+            ("sharp", d**-0.5, 200.0, {}),
+            ("separated", 1.0, 64.0, sharp),
+        ):
+            row = partial(retrieval, K, Q, d, spread, beta)
+            rows.append(
+                Row(f"retrieve-{name}-{kind}", f"{size}, {kind}", row, wanted, memory=True, quick=kind == "separated")
+            )
+    return tuple(rows)
 
 
 NUMPY = "NumPy, plain"
@@ -193,7 +283,7 @@ ROWS = (
     Row(
         "retrieval-1e4",
         "N = 1000, K = 10^4, order 3, retrieval, a sweep",
-        partial(dense, 10_000, 5.0, (0, 1), (5, 45)),
+        partial(dense, 10_000, 5.0, (1, 6), (5, 45)),
         {NUMPY: 1000},
     ),
     Row("learned", "N = K = 1000, order 3, class means, retrieval", partial(learned, 5.0), quick=True),
@@ -201,4 +291,5 @@ ROWS = (
     Row("pairs-1", "pairwise, N = 1000, beta 1, a sweep", partial(pairs, 1.0, (200, 2200)), {"dwave": 3}, quick=True),
     Row("pairs-2", "pairwise, N = 1000, beta 2, a sweep", partial(pairs, 2.0, (200, 5200)), {"dwave": 3}),
     Row("pairs-5", "pairwise, N = 1000, beta 5, a sweep", partial(pairs, 5.0, (400, 15400)), {"dwave": 2.5}),
+    *retrieval_rows(),
 )

@@ -1,5 +1,7 @@
 """Formulas as MathML, written by docutils at build time: the pages need no script and no network to show them."""
 
+import re
+
 from docutils import nodes
 from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
@@ -10,6 +12,7 @@ logger = logging.getLogger(__name__)
 
 
 def convert(node, tex, as_block):
+    tex = re.sub(r"(frac *)(\d)(\d)", r"\1{\2}{\3}", tex)  # docutils reads \frac12 as \frac{12}
     try:
         return tex2mathml(tex, as_block=as_block)
     except MathError as failure:
@@ -27,7 +30,7 @@ def visit_block(translator, node):
     if r"\begin" not in tex and (r"\\" in tex or "&" in tex):
         tex = wrap_displaymath(tex, None, numbering=False)
     # not of the class "math": themes lay that out for numbered formulas that a script has drawn
-    style = "margin-bottom: 1.15rem; overflow-x: auto"
+    style = "margin-bottom: 1.15rem; padding-block: 0.2rem; overflow: auto hidden"
     translator.body.append(f'<div style="{style}">{convert(node, tex, as_block=True)}</div>\n')
     raise nodes.SkipNode
 

@@ -111,7 +111,7 @@ for kind, x in errors.items():
 # wrong by :math:`1/\sqrt d`. Eight signs a column instead of one (``sparse_sign``) divide what a collision does by
 # eight. Points are medians of ten draws.
 
-sizes = (16, 32, 64, 128, 256)
+sizes = (16, 32, 64, 128)
 figure, ax = plt.subplots(figsize=(6, 3.4))
 for kind in ("srht", "block_srht", "sparse_sign", "countsketch"):
     tops = [np.median([np.sqrt(d) * np.abs(sketched(kind, d, seed)).max() for seed in range(10)]) for d in sizes]
