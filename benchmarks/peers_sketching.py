@@ -175,6 +175,53 @@ def one_read(n: int, d: int, m: int) -> Makers:
     return {"ours": ours, "SciPy CW, then gelsd": scipy}
 
 
+def streamed(n: int, d: int, parts: int) -> Makers:
+    """Rows that come in so many parts, beside all of them at once."""
+    problem = Problem(n, d, 10, 0.1)
+    A, b = problem.A, problem.b
+    blocks = [(A[s], b[s]) for s in np.array_split(np.arange(n), parts)]
+
+    def ours() -> Run:
+        from numcore.algorithms.sketching import SketchedRegression
+
+        def call(_: Any) -> Any:
+            model = SketchedRegression(fit_intercept=False)
+            for X, y in blocks:
+                model.partial_fit(X, y)
+            return model.coef_
+
+        return Run(call, error=problem.forward)
+
+    def one_fit() -> Run:
+        from numcore.algorithms.sketching import SketchedRegression
+
+        return Run(lambda _: SketchedRegression(fit_intercept=False).fit(A, b).coef_, error=problem.forward)
+
+    def by_callable() -> Run:
+        from numcore.algorithms.sketching import lstsq
+
+        return Run(lambda _: lstsq(lambda: iter(blocks), rng=0).x, error=problem.forward)
+
+    return {"ours": ours, "one fit": one_fit, "lstsq of a callable": by_callable}
+
+
+def small(n: int, d: int) -> Makers:
+    problem = Problem(n, d, 10, 0.1)
+    A, b = problem.A, problem.b
+
+    def ours() -> Run:
+        from numcore.algorithms.sketching import lstsq
+
+        return Run(lambda _: [lstsq(A, b, rng=0).x for _ in range(100)][-1], error=problem.forward)
+
+    def scipy() -> Run:
+        from scipy.linalg import lstsq
+
+        return Run(lambda _: [lstsq(A, b)[0] for _ in range(100)][-1], error=problem.forward)
+
+    return {"ours": ours, "SciPy gelsd": scipy}
+
+
 def on_disk(n: int, d: int) -> Makers:
     """A file of n d float64 entries, made here, and removed when the process ends."""
     folder = tempfile.TemporaryDirectory(prefix="numcore-")
@@ -290,6 +337,8 @@ ROWS = (
         # the larger the residual, the less can be known of the solution of an ill-conditioned problem
         for name, cond, rest in (("10", 10, 0.1), ("1e8", 1e8, 1e-3), ("1e12", 1e12, 1e-12))
     ),
+    Row("stream-200k", "100 batches, 2e5 x 100", partial(streamed, 200_000, 100, 100), {"one fit": 1 / 1.5}),
+    Row("small-500", "a hundred problems of 500 x 10", partial(small, 500, 10)),
     Row("near-1m", "one read to 4000 rows, 1e6 x 100", partial(one_read, 1_000_000, 100, 4000)),
     Row("file-4g", "least squares, file of 5e6 x 100, 4 GB", partial(on_disk, 5_000_000, 100), memory=True, asked=True),
     Row("projection-200k", "8 signs a column, 2e5 x 100 to 400", partial(projection, 200_000, 100, 400)),

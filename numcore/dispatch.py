@@ -27,6 +27,7 @@ INSTALL = {
 }
 
 _setting: ContextVar[str | None] = ContextVar("numcore_backend", default=None)
+_alone: ContextVar[bool] = ContextVar("numcore_one_thread", default=False)
 _registry: dict[str, Dispatchable[Any, Any]] = {}
 
 
@@ -115,6 +116,21 @@ def backend(name: Literal["auto", "numpy", "numba"]) -> Iterator[None]:
         yield
     finally:
         _setting.reset(token)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run hot loops in the calling thread alone: for work that somebody else, such as dask, has spread over threads."""
+    token = _alone.set(True)
+    try:
+        yield
+    finally:
+        _alone.reset(token)
+
+
+def is_alone() -> bool:
+    """Whether the calling thread is within :func:`one_thread`."""
+    return _alone.get()
 
 
 def _usable(name: str) -> str:

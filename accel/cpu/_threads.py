@@ -9,7 +9,8 @@ Python threads (the kernels release the interpreter lock) and gives:
   is used after a fork; here both are ordinary;
 * compile times a fraction of those of ``parallel=True``.
 
-The number of threads is Numba's: ``NUMBA_NUM_THREADS``, and in the calling thread ``numba.set_num_threads``.
+The number of threads is Numba's: ``NUMBA_NUM_THREADS``, and in the calling thread ``numba.set_num_threads``; it is one
+within :func:`numcore.dispatch.one_thread`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from typing import Any
 
 from numba import config
 from numba.np.ufunc import parallel
+
+from numcore.dispatch import is_alone
 
 __all__ = ["block_count", "run_blocks"]
 
@@ -88,6 +91,8 @@ def _exhaust(blocks: Iterator[int]) -> None:
 
 
 def _num_threads() -> int:
+    if is_alone():
+        return 1
     # numba.get_num_threads would start the threading layer, which nothing here needs; before that
     # start nobody can have called numba.set_num_threads either
     return parallel.get_num_threads() if parallel._is_initialized else config.NUMBA_NUM_THREADS

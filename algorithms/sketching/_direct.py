@@ -32,6 +32,9 @@ __all__ = ["Compression", "compressed", "refined"]
 PRODUCT = 1 << 19
 """Entries of A P that are formed at a time: with those of A they fit the third-level cache."""
 
+STEADY = 1e3
+"""Entries of ``abs(R^-1) abs(R)`` up to which products with the inverse of a triangle R are as good as substitution."""
+
 PRODUCT_AWAY = 1 << 23
 """The same for arrays of another library, which may be on a device that takes large products faster."""
 
@@ -70,14 +73,19 @@ def compressed(rows: Rows, setup: Setup, *, plain: bool = False, target: bool = 
     """Pass over ``A P``; None if its Gram matrix has no Cholesky factor. With `plain`, over A with scaled columns.
 
     With `target`, b is multiplied too.
+
+    W is as good as Householder's QR would have it where it times the inverse of P is A, but for roundings of each
+    column. With the P of a singular value decomposition it always is. With that of a triangle, at half the work, it is
+    unless columns in the middle are nearly the same. For sparse rows, and for arrays elsewhere, a triangle saves
+    nothing.
     """
     f = setup.factors
     work: Callable[[Block], tuple[Matrix, ...]]
     if plain:
         P, back, work = np.diag(1 / f.D), np.diag(f.D), functools.partial(_plain_products, setup, target)
-    elif f.R is not None:
-        P = scipy.linalg.solve_triangular(f.R, np.eye(len(f.R)), check_finite=False) / f.D[:, None]
-        back, work = f.R * f.D, functools.partial(_triangular_products, setup, target, np.asfortranarray(P))
+    elif f.R is not None and (inverse := _steady_inverse(rows, f.R)) is not None:
+        P, back = inverse / f.D[:, None], f.R * f.D
+        work = functools.partial(_triangular_products, setup, target, np.asfortranarray(P))
     else:
         P, back, work = f.P, f.sigma[:, None] * f.V.T * f.D, functools.partial(_products, setup, target)
     G, *found = rows.fold(work, max((PRODUCT_AWAY if rows.foreign else PRODUCT) // rows.d, rows.d))
@@ -94,6 +102,14 @@ def _products(setup: Setup, target: bool, block: Block) -> tuple[Matrix, ...]:
     """``W^T W`` and ``W^T y`` for W = X P."""
     X, y = scaled_block(block, setup)
     return _squared(X @ beside(X, setup.factors.P), y, target)
+
+
+def _steady_inverse(rows: Rows, R: Matrix) -> Matrix | None:
+    """``R^-1``, where products with it are as good as substitution, and cheaper than those with a full matrix."""
+    if rows.sparse or rows.foreign or not R.diagonal().all():
+        return None
+    inverse = scipy.linalg.solve_triangular(R, np.eye(len(R)), check_finite=False)
+    return inverse if np.max(np.abs(inverse) @ np.abs(R)) <= STEADY else None
 
 
 def _triangular_products(setup: Setup, target: bool, P: Matrix, block: Block) -> tuple[Matrix, ...]:

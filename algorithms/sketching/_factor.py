@@ -5,10 +5,7 @@ top of the other. Without its first row it is that of the centred problem: no pa
 stay sparse, and a mean far from zero costs no digits.
 
 Tall blocks of rows are factored by the sketch-preconditioned Cholesky-QR of
-:mod:`numcore.algorithms.sketching._direct`. Its preconditioner must be the one from the singular value decomposition:
-``A P`` is then off by roundings of A, as in Householder's QR. That of the triangle is good for solving, where
-refinement follows, but where two columns in the middle are nearly the same, the factor would be off by cond(A)
-roundings.
+:mod:`numcore.algorithms.sketching._direct`; rows that come later are preconditioned by the factor of those before.
 """
 
 from __future__ import annotations
@@ -47,12 +44,14 @@ __all__ = [
     "as_rows",
     "column_norms",
     "factor_of",
+    "factor_of_rows",
     "gradient_beside",
     "intercepts",
     "matrix_setup",
     "precise_pass",
     "refined_solution",
     "triangle_beside_ones",
+    "triangle_by_products",
     "triangle_of",
 ]
 
@@ -68,6 +67,11 @@ SAMPLE = 100
 
 BENIGN = 100.0
 """Up to this condition number, what the Gram matrix loses of a factor is rounding."""
+
+
+MILD = 4.0
+"""The root of the mean squared inverse singular value of columns of length 1 up to which a Gram matrix adds roundings.
+"""
 
 
 def as_rows(A: Any, b: Any = None, sample_weight: Any = None, *, chunk_rows: int | None = None) -> Rows:
@@ -226,16 +230,17 @@ class Factor:
 
     def merged(self, other: Factor) -> Factor:
         """That of the rows of both."""
-        return self.extended(other.R, other.n_rows)
+        return self._with(triangle_beside_ones(np.vstack([self.R, other.R]), self.intercept), other.n_rows)
 
-    def extended(self, rows: Matrix, n_rows: int) -> Factor:
-        """That of more rows ``[1 A b]``, weighted."""
-        return replace(
-            self,
-            R=triangle_beside_ones(np.vstack([self.R, rows]), self.intercept),
-            n_rows=self.n_rows + n_rows,
-            method="qr",
-        )
+    def extended(self, rows: Matrix) -> Factor:
+        """That of more rows ``[1 A b]``, weighted: by products where they are as good as a QR."""
+        R = triangle_by_products(self.R, rows, self.intercept + self.d, self.intercept)
+        if R is None:
+            R = triangle_beside_ones(np.vstack([self.R, rows]), self.intercept)
+        return self._with(R, len(rows))
+
+    def _with(self, R: Matrix, n_rows: int) -> Factor:
+        return replace(self, R=R, n_rows=self.n_rows + n_rows, method="qr")
 
     def parts(self) -> Parts:
         """The centred problem."""
@@ -268,13 +273,104 @@ def triangle_beside_ones(M: Matrix, intercept: bool = True) -> Matrix:
     return R
 
 
+def triangle_by_products(R: Matrix, M: Matrix, width: int, intercept: bool) -> Matrix | None:
+    """The triangle of R on top of more rows M; None where it would not be as good as by QR.
+
+    R is the preconditioner of the rows: with A the first `width` columns, b the others, ``W = M_A R_A^-1`` and
+    ``r = M_b - W R_b``, the problem is ``[1; W] (R_A, R_b) + [0; r]``. With ``1 + W^T W = L L^T``, its triangle is
+    ``L^T R_A``, its right-hand side ``L^T R_b + L^-1 W^T r``, and the squares of what is left of b grow by those of r,
+    less those of ``L^-1 W^T r``.
+
+    Substitution gives a W that is exact for rows that are off by roundings, however ill-conditioned R is, as long as W
+    is of moderate size. So it is where rows are like those before. Where columns are far from dependent, their lengths
+    do in place of R_A.
+    """
+    if len(R) < width:
+        return None
+    R = R.copy()
+    means = R[0, 1:] / R[0, 0] if intercept else np.zeros(0)
+    W = M
+    if intercept:  # as in `triangle_beside_ones`
+        W = np.empty_like(M)
+        W[:, 0] = M[:, 0]
+        np.multiply(M[:, :1], means, out=W[:, 1:])
+        np.subtract(M[:, 1:], W[:, 1:], out=W[:, 1:])
+        R[0, 1:] = 0.0
+    A, b, left = R[:width, :width], R[:width, width:], R[width:, width:]
+    lengths = column_norms(A)
+    if not np.all(np.abs(A.diagonal()) > CONSTANT * lengths):
+        return None
+    units = np.hypot(column_norms(b), column_norms(left))
+    units = np.where(units > 0, units, 1.0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = _by_lengths(A, b, lengths, units, W) or _by_substitution(A, b, units, W, overwrite=intercept)
+    if found is None:
+        return None
+    L, lift, z, Wr, rr = found
+    c = scipy.linalg.solve_triangular(L, Wr, lower=True, check_finite=False)
+    rest = np.maximum(rr - np.sum(c * c, axis=0), 0)
+    result = np.zeros((R.shape[1], R.shape[1]))
+    result[:width, :width], result[:width, width:] = L.T @ lift, L.T @ z + c * units
+    np.fill_diagonal(result[width:, width:], np.hypot(column_norms(left), units * np.sqrt(rest)))
+    if intercept:
+        result[0, 1:] += result[0, 0] * means
+    return result
+
+
+def _by_lengths(A: Matrix, b: Matrix, lengths: Matrix, units: Matrix, M: Matrix) -> tuple[Any, ...] | None:
+    """The same with the lengths of columns for a preconditioner, where that loses roundings; half the work."""
+    scaled = A / lengths
+    inverse = scipy.linalg.solve_triangular(scaled, np.eye(len(A)), check_finite=False)
+    # squares of lengths must not vanish, nor those of singular values of columns of length 1 beside their mean
+    if lengths.min() < 1e-100 or lengths.max() > 1e100 or np.linalg.norm(inverse) > MILD * len(A) ** 0.5:
+        return None
+    X, x = M[:, : len(A)], inverse @ b / lengths[:, None]
+    G = X.T @ X / lengths / lengths[:, None]
+    if not np.abs(G).sum(axis=0).max() <= BENIGN:
+        return None
+    r = (M[:, len(A) :] - X @ x) / units
+    L = np.linalg.cholesky(scaled.T @ scaled + G)
+    return L, np.diag(lengths), lengths[:, None] * x, X.T @ r / lengths[:, None], np.einsum("ij,ij->j", r, r)
+
+
+def _by_substitution(A: Matrix, b: Matrix, units: Matrix, M: Matrix, *, overwrite: bool) -> tuple[Any, ...] | None:
+    """L, what it is multiplied with, the solution in these terms, ``W^T r`` and the squares of r, in `units`."""
+    width, all_ = len(A), M.shape[1]
+    # below b a diagonal: one substitution gives W, and r in units of b
+    full = np.zeros((all_, all_), order="F")
+    full[:width, :width], full[:width, width:] = A, b
+    np.fill_diagonal(full[width:, width:], units)
+    W = scipy.linalg.blas.dtrsm(1.0, full, M.T, trans_a=1, overwrite_b=overwrite).T
+    G = W.T @ W
+    grown = np.eye(width) + G[:width, :width]
+    if not (np.isfinite(G).all() and np.abs(grown).sum(axis=0).max() <= BENIGN):
+        return None
+    return np.linalg.cholesky(grown), A, b, G[:width, width:], G.diagonal()[width:]
+
+
+def factor_of_rows(rows: Matrix, d: int, intercept: bool) -> Factor:
+    """The factor of rows ``[1 A b]``, weighted: a QR of the first, and the others beneath them."""
+    first = 4 * rows.shape[1]
+    start = Factor(triangle_beside_ones(rows[:first], intercept), d, intercept, min(first, len(rows)))
+    return start.extended(rows[first:]) if len(rows) > first else start
+
+
 def column_norms(M: Matrix) -> Matrix:
     """Euclidean norms, of which no square overflows."""
     top = float(np.abs(M).max(initial=0.0)) or 1.0
     return np.asarray(top * np.sqrt(np.sum((M / top) ** 2, axis=0)))
 
 
-def matrix_setup(rows: Rows, sketch: str, size: int | None, rng: Any, *, factor: int = 4, alpha: float = 0.0) -> Setup:
+def matrix_setup(
+    rows: Rows,
+    sketch: str,
+    size: int | None,
+    rng: Any,
+    *,
+    factor: int = 4,
+    alpha: float = 0.0,
+    rcond: float | None = None,
+) -> Setup:
     """The set-up of a preconditioner for A by a sketch of `factor` d rows, or of `size`."""
     as_choice(sketch, "sketch", KINDS)
     if size is not None and as_count(size, "sketch_size") < rows.d:
@@ -283,15 +379,23 @@ def matrix_setup(rows: Rows, sketch: str, size: int | None, rng: Any, *, factor:
     kind = sketch
     if sketch == "auto":
         kind = "sparse_sign" if rows.sparse or rows.matrix_free else "block_srht"
-    return prepare(rows, m=m + -m % 8, kind=kind, alpha=alpha, rng=rng)
+    return prepare(rows, m=m + -m % 8, kind=kind, alpha=alpha, rcond=rcond, rng=rng)
 
 
 def precise_pass(
-    rows: Rows, sketch: str, size: int | None, rng: Any, *, setup: Setup | None = None, gram_up_to: float = BENIGN
+    rows: Rows,
+    sketch: str,
+    size: int | None,
+    rng: Any,
+    *,
+    setup: Setup | None = None,
+    gram_up_to: float = BENIGN,
+    rcond: float | None = None,
 ) -> Compression:
-    """A read for a sketch and one of ``A P``, with the P of a singular value decomposition.
+    """A read for a sketch and one of ``A P``.
 
-    Up to a condition number of `gram_up_to` the Gram matrix of A itself will do.
+    Up to a condition number of `gram_up_to` the Gram matrix of A itself will do. What is negligible by `rcond`, as for
+    :func:`prepare`, is lost.
 
     Raises
     ------
@@ -299,9 +403,9 @@ def precise_pass(
         If two sketches failed to precondition A.
     """
     for factor in (4, 8):
-        setup = setup or matrix_setup(rows, sketch, size and size * factor // 4, rng, factor=factor)
+        setup = setup or matrix_setup(rows, sketch, size and size * factor // 4, rng, factor=factor, rcond=rcond)
         plain = setup.rank == rows.d and setup.cond <= gram_up_to
-        held = compressed(rows, replace(setup, factors=replace(setup.factors, R=None)), plain=plain)
+        held = compressed(rows, setup, plain=plain)
         if held is not None:
             return held
         setup = None
@@ -314,8 +418,8 @@ def factor_of(
     sketch: str = "auto",
     sketch_size: int | None = None,
     rng: Any = None,
-    setup: Setup | None = None,
     gram_up_to: float = BENIGN,
+    rcond: float | None = None,
     whole: bool = False,
 ) -> Factor:
     """The factor of all rows, as good as by Householder's QR: two reads, and one more for b.
@@ -339,7 +443,7 @@ def factor_of(
                 rows.refuse_nonfinite()
         return Factor(_unshifted(rows, triangle_of(np.hstack([A, b]))), d, intercept, n_rows, "lapack")
     size = sketch_size and max(sketch_size, rows.d)
-    held = precise_pass(rows, sketch, size, rng, setup=setup, gram_up_to=gram_up_to)
+    held = precise_pass(rows, sketch, size, rng, gram_up_to=gram_up_to, rcond=rcond)
     R = _unshifted(rows, triangle_of(_stacked(rows, held)))
     return Factor(R, d, intercept, n_rows, "gram" if held.plain else "direct")
 
@@ -360,14 +464,21 @@ def _stacked(rows: Rows, held: Compression) -> Matrix:
 
 
 def _residual_norms(rows: Rows, held: Compression) -> Matrix:
-    """Of the least-squares solution, from a read at a point near it: ``|b - A x|^2 - |L^-1 P^T A^T (b - A x)|^2``."""
+    """Of the least-squares solution, from a read at a point near it: ``|b - A x|^2 - |L^-1 P^T A^T (b - A x)|^2``.
+
+    That keeps the digits of a small residual, but is off by a rounding of ``|A| |x| |r|``. Where a long x makes this
+    more than a rounding of ``|b|^2``, it is ``|b|^2 - |c|^2``.
+    """
     setup = held.setup
     assert held.h is not None
     x = held.solve(held.h) if len(held.L) else np.zeros((rows.d, rows.k))
-    squares, g, _ = rows.fold(functools.partial(_gradient, setup, x), _cached(rows))
+    squares, g, squares_b = rows.fold(functools.partial(_gradient, setup, x), _cached(rows))
     if len(held.L):
-        away = scipy.linalg.solve_triangular(held.L, held.P.T @ g, lower=True, check_finite=False)
-        squares = squares - np.sum(away * away, axis=0)
+        c, away = (
+            scipy.linalg.solve_triangular(held.L, v, lower=True, check_finite=False) for v in (held.h, held.P.T @ g)
+        )
+        long = np.linalg.norm(held.L.T @ held.back) * np.linalg.norm(x, axis=0) * np.sqrt(squares) > squares_b
+        squares = np.where(long, squares_b - np.sum(c * c, axis=0), squares - np.sum(away * away, axis=0))
     return np.sqrt(np.maximum(squares, 0)) * setup.scale_b
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from numcore.algorithms.sketching._generator import gaussian_rows
+from numcore.algorithms.sketching._generator import CHUNK_ROWS, gaussian_rows
 from numcore.algorithms.sketching._operator import SketchOperator
 from numcore.algorithms.sketching._rows import is_sparse
 from numcore.arrays import Array, array_namespace
@@ -18,6 +18,10 @@ class GaussianSketch(SketchOperator):
     """Entries N(0, 1/m), each block of 4096 columns from a Philox stream of its own."""
 
     kind = "gaussian"
+
+    @property
+    def _grain(self) -> int:
+        return CHUNK_ROWS
 
     def _add(self, X: Any, start: int, roots: np.ndarray[Any, Any] | None, out: Array) -> None:
         xp = array_namespace(out)

@@ -61,6 +61,10 @@ class _BlockTransform(SketchOperator):
     block_rows: int
 
     @property
+    def _grain(self) -> int:
+        return self.block_rows
+
+    @property
     def _sampled(self) -> np.ndarray[Any, Any]:
         """The rows of a transformed block that are kept."""
         raise NotImplementedError

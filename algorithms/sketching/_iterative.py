@@ -37,6 +37,12 @@ ROUND = 100
 PATIENCE = 10
 """Steps in which the error has to halve."""
 
+BRIEF = 3
+"""The same where the error is small enough already."""
+
+BEYOND = 0.1
+"""The part of a rounding that rounds aim at where a rounding is asked for: Householder QR leaves no more."""
+
 
 def conjugate_gradients(N: Product, c: Matrix) -> Iterator[tuple[Matrix, Matrix]]:
     """Conjugate gradients for N y = c from y = c, each column by itself."""
@@ -74,7 +80,7 @@ class _Round:
         self.setup, self.at, self.first = setup, at, first
         self._steps = inner(lambda y: normal_product(rows, setup, y), at.p)
         self.y, self.error, self.n_steps = np.zeros_like(at.p), at.error, 0
-        self._best, self._since = np.inf, 0
+        self._best, self.since = np.inf, 0
 
     def step(self) -> bool:
         """Take a step; say whether the round has ended."""
@@ -86,7 +92,7 @@ class _Round:
         self.n_steps += 1
         squares = np.maximum(at.squares - 2 * np.sum(self.y * at.p, axis=0) + np.sum(self.y * Ny, axis=0), 0)
         self.error = self.setup.backward_error(self.x, squares, at.p - Ny, at.norm_b)
-        self._since = 0 if self.error < self._best / 2 else self._since + 1
+        self.since = 0 if self.error < self._best / 2 else self.since + 1
         self._best = min(self._best, self.error)
         if self.first:  # forward stability is enough
             size = f.sigma[:1].sum() * np.linalg.norm(f.D[:, None] * at.x, axis=0)
@@ -98,7 +104,7 @@ class _Round:
     @property
     def stuck(self) -> bool:
         """Whether the error no longer falls, or has grown."""
-        return self._since >= PATIENCE or self.error > 10 * self._best
+        return self.since >= PATIENCE or self.error > 10 * self._best
 
     @property
     def x(self) -> Matrix:
@@ -119,18 +125,20 @@ def rounds(
     """
     at, passes = point(rows, setup, setup.x0), 1
     now, fruitless = _Round(rows, setup, inner, at, first=True), 0
+    goal = loop.tol if loop.tol > UNIT else BEYOND * loop.tol
     for _ in loop.stage():
-        ended = now.step() or now.error <= loop.tol
+        ended = now.step() or now.error <= goal or (now.error <= loop.tol and now.since >= BRIEF)
         passes += 1
-        error = now.error
+        error, hold = now.error, not ended
         if ended:
             before, at = at.error, point(rows, setup, now.x)
             passes, error = passes + 1, at.error
             fruitless = fruitless + 1 if at.error > before / 2 else 0
+            hold = now.first and at.error > goal
             now = _Round(rows, setup, inner, at, first=False)
         done = ended and at.error <= 10 * loop.tol and fruitless > 0
         norm = setup.residual_norm(at)
-        loop.report(error, hold=not ended, done=done, state=functools.partial(state, now.x), residual_norm=norm)
+        loop.report(error, hold=hold, done=done, state=functools.partial(state, now.x), residual_norm=norm)
         if fruitless > 1:
             break
     return at, passes

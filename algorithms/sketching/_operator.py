@@ -183,6 +183,11 @@ class SketchOperator(LinearOperator):
         """What the sums that :meth:`_add` makes are multiplied with."""
         return float(self.m**-0.5)
 
+    @property
+    def _grain(self) -> int:
+        """Rows of the aligned blocks that are worked on at a time: a part of one costs as much as the whole."""
+        return 1
+
     _reads_all: ClassVar[bool] = True
     """Whether an entry that is not finite shows in the sketch."""
 

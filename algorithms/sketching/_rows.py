@@ -7,10 +7,11 @@ wherever a matrix lies, its blocks come with the global numbers of their rows.
 from __future__ import annotations
 
 import functools
+import math
 import mmap
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import array_api_compat
@@ -19,6 +20,7 @@ import scipy.sparse
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 from numcore.arrays import array_namespace, as_count, as_floating, is_numpy, to_numpy
+from numcore.dispatch import one_thread
 
 __all__ = [
     "Block",
@@ -28,12 +30,19 @@ __all__ = [
     "floating",
     "is_dask",
     "is_sparse",
+    "joined",
     "refuse_nonfinite",
     "row_pieces",
 ]
 
 BLOCK_BYTES = 1 << 25
 """Bytes of a block, where it has to be copied or read from a file."""
+
+JOINED_BYTES = 1 << 22
+"""Bytes to which the blocks of a stream are joined at most."""
+
+FEW_BYTES = 1 << 20
+"""The same where rows are only read."""
 
 Work = Callable[["Block"], tuple[Any, ...]]
 
@@ -118,7 +127,8 @@ def as_roots(sample_weight: Any, n: int) -> np.ndarray[Any, Any] | None:
     """
     if sample_weight is None:
         return None
-    w = as_floating(to_numpy(sample_weight), "sample_weight", shape=(n,), dtype=np.float64)
+    w = as_floating(to_numpy(sample_weight), "sample_weight", shape=(n,), dtype=np.float64, infinite="unchecked")
+    refuse_nonfinite(iter([(0, w)]), "sample_weight")
     negative = int(np.count_nonzero(w < 0))
     if negative:
         raise ValueError(f"sample_weight must not be negative; {negative} of its {n} entries are")
@@ -150,8 +160,7 @@ def row_pieces(A: Any, rows: int | None = None) -> Iterator[tuple[int, Any]]:
             yield start, piece.astype(dtype, copy=False)
         return
     if rows is None:
-        ready = A.dtype == dtype and A.dtype.isnative and A.flags.c_contiguous and not isinstance(A.base, np.memmap)
-        rows = n if ready else BLOCK_BYTES // max(A.shape[1] * dtype.itemsize, 1)
+        rows = n if _ready(A) else BLOCK_BYTES // max(A.shape[1] * dtype.itemsize, 1)
     rows = max(rows, 1)
     pages, mapped = _pages(A), 0
     for start in range(0, n, rows):
@@ -161,6 +170,12 @@ def row_pieces(A: Any, rows: int | None = None) -> Iterator[tuple[int, Any]]:
             # else a file that has been read counts as memory of this process until others need it
             pages.madvise(mmap.MADV_DONTNEED)
             mapped = 0
+
+
+def _ready(A: np.ndarray[Any, Any]) -> bool:
+    """Whether it can be worked on as it is, as a whole."""
+    usual = A.dtype == floating(A.dtype, "A") and A.dtype.isnative
+    return usual and A.flags.c_contiguous and not isinstance(A.base, np.memmap)
 
 
 def _pages(A: np.ndarray[Any, Any]) -> mmap.mmap | None:
@@ -180,7 +195,7 @@ def refuse_nonfinite(pieces: Iterator[tuple[int, Any]], name: str) -> None:
         here = int(array_namespace(bad).count_nonzero(bad))
         if here and first is None:
             at = int(np.flatnonzero(to_numpy(bad).reshape(-1))[0])
-            row = int(np.sum(X.indptr <= at)) - 1 if is_sparse(X) else at // X.shape[1]
+            row = int(np.sum(X.indptr <= at)) - 1 if is_sparse(X) else at // math.prod(X.shape[1:])
             first = start + row
         count += here
     if count:
@@ -206,6 +221,20 @@ class Block:
     X: Any
     y: Any = None
     roots: np.ndarray[Any, Any] | None = None
+
+    def rows(self, begin: int, stop: int) -> Block:
+        """Some of them."""
+        if (begin, stop) == (0, self.X.shape[0]):
+            return self
+        s = slice(begin, stop)
+        y, roots = (None if v is None else v[s] for v in (self.y, self.roots))
+        return Block(self.start + begin, self.X[s], y, roots)
+
+    def pieces(self, most: int | None) -> Iterator[Block]:
+        """All of them, `most` at a time."""
+        n = self.X.shape[0]
+        for begin in range(0, n, most or n):
+            yield self.rows(begin, min(begin + (most or n), n))
 
     def weighted(self) -> tuple[Any, Any]:
         """X and y, their rows multiplied with the roots of the weights."""
@@ -295,13 +324,19 @@ class Rows:
             raise TypeError(f"b must be a dense array; got a sparse {type(b).__name__}")
         if isinstance(getattr(b, "dtype", None), np.dtype) and b.dtype == np.float16:
             b = b.astype(np.float32)
-        b = as_floating(b, "b", ndim=(1, 2), like=None if self._on_host else self.A)
+        b = as_floating(b, "b", ndim=(1, 2), like=None if self._on_host else self.A, infinite="unchecked")
         if b.shape[0] != self.n:
             raise ValueError(f"b must have {self.n} rows, one for each of A; got shape {tuple(b.shape)}")
+        refuse_nonfinite(iter([(0, b)]), "b")
         self.single = b.ndim == 1
         self.dtype = np.result_type(self.dtype, _dtype_of(b))
         self.b = b[:, None] if self.single else b
         self.k = int(self.b.shape[1])
+
+    @property
+    def distant(self) -> bool:
+        """Whether rows come from farther than memory at each read: from a file, from workers, from a callable."""
+        return self.lazy or self.stream or isinstance(getattr(self.A, "base", None), np.memmap)
 
     @property
     def foreign(self) -> bool:
@@ -316,7 +351,7 @@ class Rows:
         if b is not None or sample_weight is not None:
             raise ValueError("b and sample_weight must be None where A is a callable: its blocks bring their own")
         self.A, self.n, self.matrix_free = blocks, None, False
-        head = next(self._stream(), None)
+        head = next(self._given(), None)
         if head is None:
             raise ValueError("A must give at least one block; it gave none")
         self.d, self.sparse = int(head.X.shape[1]), is_sparse(head.X)
@@ -327,7 +362,8 @@ class Rows:
         if head.y is not None and head.y.dtype != self.dtype:
             self.dtype = np.dtype(np.float64)
 
-    def _stream(self, rows: int | None = None) -> Iterator[Block]:
+    def _given(self) -> Iterator[Block]:
+        """The blocks of a stream as they come, checked."""
         start, d = 0, None
         for number, given in enumerate(self.A()):
             parts = given if isinstance(given, (tuple, list)) else (given,)
@@ -340,10 +376,43 @@ class Rows:
             if d is not None and block.d != d:
                 raise ValueError(f"block {number} of A must have {d} columns, as those before; got {block.d}")
             self._single, d = block.single, block.d
-            for piece in block.blocks(rows):
-                yield Block(start + piece.start, piece.X, piece.y, piece.roots)
+            for piece in block.blocks():
+                yield replace(piece, start=start + piece.start)
             assert block.n is not None
             start += block.n
+
+    def _stream(self, rows: int | None) -> Iterator[Block]:
+        """The same cut to `rows`, short ones joined: what is done to a block has its price however short it is."""
+        most = self.chunk_rows if rows is None else min(rows, self.chunk_rows or rows)
+        least = FEW_BYTES if rows is None else min(JOINED_BYTES, rows * 4 * self.d)
+        held: list[Block] = []
+        count = 0
+        for block in self._given():
+            long = block.X.shape[0] * 8 * self.d >= least
+            if held and (long or not _alike(held[0], block)):
+                yield from joined(held).pieces(most)
+                held, count = [], 0
+            if long or not (is_numpy(block.X) or is_sparse(block.X)):
+                yield from block.pieces(most)
+                continue
+            held.append(block)
+            count += block.X.shape[0]
+            if count * 8 * self.d >= least:
+                yield from joined(held).pieces(most)
+                held, count = [], 0
+        if held:
+            yield from joined(held).pieces(most)
+
+    def step(self, grain: int) -> int | None:
+        """Rows to be read at a time where aligned blocks of `grain` rows are worked on; None where all may be at once.
+
+        A part of a block costs as much as the whole.
+        """
+        if not self.stream:
+            whole = self.lazy or self.foreign or self.matrix_free or self.sparse
+            if whole or (type(self) is Rows and _ready(self.A)):
+                return None
+        return max(grain, BLOCK_BYTES // (8 * self.d) // grain * grain)
 
     def blocks(self, rows: int | None = None) -> Iterator[Block]:
         """The rows, about `rows` at a time; as large as is good for one read if that is None."""
@@ -411,6 +480,28 @@ def _dtype_of(A: Any) -> np.dtype[Any]:
     return floating(str(A.dtype).rpartition(".")[2] if foreign else A.dtype, "A")
 
 
+def _alike(a: Block, b: Block) -> bool:
+    """Whether two blocks can be joined."""
+    return is_sparse(a.X) == is_sparse(b.X) and is_numpy(a.X) == is_numpy(b.X) and (a.y is None) == (b.y is None)
+
+
+def joined(blocks: list[Block]) -> Block:
+    """One of consecutive blocks."""
+    first = blocks[0]
+    if len(blocks) == 1:
+        return first
+    X = [block.X for block in blocks]
+    roots = None
+    if any(block.roots is not None for block in blocks):
+        roots = np.concatenate([np.ones(block.X.shape[0]) if block.roots is None else block.roots for block in blocks])
+    return Block(
+        first.start,
+        scipy.sparse.vstack(X, format="csr") if is_sparse(first.X) else np.concatenate(X),
+        None if first.y is None else np.concatenate([block.y for block in blocks]),
+        roots,
+    )
+
+
 def _one_column_chunk(A: Any) -> Any:
     if len(A.chunks[1]) > 1:
         warnings.warn(
@@ -421,14 +512,15 @@ def _one_column_chunk(A: Any) -> Any:
 
 
 def _fold_chunk(work: Work, rows: int | None, start: int, X: Any, y: Any, roots: Any) -> tuple[Any, ...]:
-    """`work` on a chunk of a dask array, on the worker that has it."""
-    X = as_matrix(X, "A")
-    results = []
-    for begin, piece in row_pieces(X, rows):
-        s = slice(begin, begin + piece.shape[0])
-        block = Block(start + begin, piece, None if y is None else y[s], None if roots is None else roots[s])
-        results.append(work(block))
-    return _sum(results)
+    """`work` on a chunk of a dask array, on the worker that has it; it is one of many, and takes one thread."""
+    with one_thread():
+        X = as_matrix(X, "A")
+        results = []
+        for begin, piece in row_pieces(X, rows):
+            s = slice(begin, begin + piece.shape[0])
+            block = Block(start + begin, piece, None if y is None else y[s], None if roots is None else roots[s])
+            results.append(work(block))
+        return _sum(results)
 
 
 def _sum(results: list[tuple[Any, ...]]) -> tuple[Any, ...]:

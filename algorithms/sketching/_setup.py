@@ -17,11 +17,13 @@ Classical Direct Solvers", 2024, section 3.3 (the estimate of the backward error
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
 import array_api_compat
 import numpy as np
+import scipy.linalg
 import scipy.sparse
 from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
@@ -35,8 +37,19 @@ __all__ = ["Factors", "Point", "Setup", "beside", "normal_product", "point", "pr
 
 Matrix = np.ndarray[Any, np.dtype[np.float64]]
 
+UNIT = float(np.finfo(np.float64).eps)
+
 EXTREME = 2.0**300
 """Columns, and right-hand sides, between its inverse and itself are left as they are."""
+
+FEW = 1 << 15
+"""Entries up to which NumPy is done before a compiled loop has been found."""
+
+TALL = 32
+"""Rows a column from which products are much faster than reflections."""
+
+EVEN = 30.0
+"""The condition number up to which one Cholesky factor makes a matrix orthonormal."""
 
 PROBE_BYTES = 1 << 25
 """Bytes of the columns of S^T that an operator is multiplied with at a time."""
@@ -123,15 +136,21 @@ class Setup:
             Norms of the right-hand sides.
         """
         sigma, D = self.factors.sigma, self.factors.D
-        F = float(np.linalg.norm(sigma))
-        error = 0.0
-        for j in np.flatnonzero(norm_b > 0) if self.rank else ():
-            theta = F / norm_b[j]
-            reach = 1 + (theta * float(np.linalg.norm(D * x[:, j]))) ** 2
+        F, error = _norm(sigma), 0.0
+        for j in range(len(norm_b)) if self.rank else ():
+            if norm_b[j] <= 0:
+                continue
+            theta = F / float(norm_b[j])
+            reach = theta * _norm(D * x[:, j])
+            reach = 1 + reach * reach
             # V^T D^-1 g = sigma p
-            weighted = sigma * p[:, j] / np.sqrt(sigma**2 + theta**2 * squares[j] / reach)
-            error = max(error, float(theta / reach**0.5 * np.linalg.norm(weighted) / F))
+            weighted = sigma * p[:, j] / np.sqrt(sigma * sigma + theta * theta * float(squares[j]) / reach)
+            error = max(error, theta / math.sqrt(reach) * _norm(weighted) / F)
         return error
+
+
+def _norm(v: Matrix) -> float:
+    return math.sqrt(v @ v)
 
 
 @dataclass(frozen=True)
@@ -193,7 +212,7 @@ def prepare(
         else:
             S = make_sketch(kind, m, rows.n if kind == "uniform" else None, rng=rng)
             m = S.m
-            SA, Sb = rows.fold(functools.partial(_sketch, S, k))
+            SA, Sb = rows.fold(functools.partial(_sketch, S, k), rows.step(S._grain))
     if not (np.isfinite(SA).all() and np.isfinite(Sb).all()):
         rows.refuse_nonfinite()
         raise ValueError("A or b is too large: sums of its entries overflow; divide it by a power of two")
@@ -247,21 +266,34 @@ def _reduced(
     SA: Matrix, Sb: Matrix, alpha: float, rcond: float, m: int, kind: str | None, *, basis: bool = True
 ) -> Setup:
     Sb = Sb.astype(np.float64, copy=False)
-    tops = np.abs(SA).max(axis=0)
-    scale = _powers(tops, uniform=alpha > 0)
-    scale_b = _powers(np.atleast_1d(np.abs(Sb).max()), uniform=True)
+    wide = len(SA) < SA.shape[1]
+    scale, scale_b = _scale(SA, uniform=alpha > 0 or wide), _scale(Sb.reshape(-1, 1), uniform=True)
     divisor_b = 1.0 if scale_b is None else float(scale_b[0])
     Sb = Sb / divisor_b if divisor_b != 1 else Sb
+    if wide:
+        return Setup(*_wide_factors(SA, Sb, scale, alpha, rcond), scale, divisor_b, m, kind, Sb)
     factors, x0 = _factors(SA, Sb, scale, alpha, rcond, columnwise=True, basis=basis)
-    if len(factors.sigma) < len(tops):
+    if len(factors.sigma) < SA.shape[1]:
         # scaled columns have other null vectors: range(P) has to be the row space of A itself
-        scale = _powers(tops, uniform=True)
+        scale = _scale(SA, uniform=True)
         factors, x0 = _factors(SA, Sb, scale, alpha, rcond, columnwise=False, basis=basis)
     return Setup(factors, x0, scale, divisor_b, m, kind, Sb)
 
 
+def _scale(M: Matrix, *, uniform: bool) -> Matrix | None:
+    """Powers of two near the largest entry of each column, or near the greatest of them, where these are extreme; None
+    if none is.
+    """
+    with np.errstate(over="ignore", under="ignore"):
+        squares = np.einsum("ij,ij->j", M, M)
+    # the largest entry is at most the norm, and at least the norm over the root of the length
+    if squares.max() <= EXTREME**2 and squares.min() >= len(M) / EXTREME**2:
+        return None
+    return _powers(np.abs(M).max(axis=0), uniform=uniform)
+
+
 def _powers(tops: Matrix, *, uniform: bool) -> Matrix | None:
-    """Powers of two near `tops`, or near the greatest of them, where they are extreme; None if none is."""
+    """The same from the largest entries."""
     tops = np.asarray(tops, dtype=np.float64)
     if tops.max() <= EXTREME and tops.min() >= 1 / EXTREME:
         return None
@@ -278,23 +310,21 @@ def _factors(
 ) -> tuple[Factors, Matrix]:
     """The factors, and the solution of the sketched problem."""
     d = SA.shape[1]
-    if scale is not None:
-        SA = SA / scale
-        # with a ridge all are alike; an overflow means a solution of zero all the same
-        alpha = min(alpha / scale[0] / scale[0], 1e300)
+    SA, alpha = _divided(SA, scale, alpha)
     tall, norms = len(SA) + (d if alpha else 0), np.sqrt(np.einsum("ij,ij->j", SA, SA) + alpha)
     D = np.where(norms > 0, norms, 1.0) if columnwise else np.ones(d)
-    M = np.zeros((tall, d + Sb.shape[1]))
+    M = np.zeros((tall, d + Sb.shape[1]), order="C" if basis else "F")
     np.divide(SA, D, out=M[: len(SA), :d])
     M[: len(SA), d:] = Sb
     if alpha:
         M[len(SA) :, :d] = np.diag(alpha**0.5 / D)
     if basis:
-        Q, R = np.linalg.qr(M[:, :d])
+        Q, R = _thin_qr(np.ascontiguousarray(M[:, :d]))
         c = Q.T @ M[:, d:]
     else:
-        R = np.asarray(np.linalg.qr(M, mode="r"))
-        R, c = R[: min(tall, d), :d], R[: min(tall, d), d:]
+        # LAPACK itself: NumPy's QR would copy M
+        R = scipy.linalg.lapack.dgeqrf(M, overwrite_a=True)[0]
+        R, c = np.triu(R[: min(tall, d), :d]), R[: min(tall, d), d:]
     U, sigma, Vt = np.linalg.svd(R, full_matrices=False)
     rank = int(np.count_nonzero(sigma > rcond * sigma[0]))
     V, sigma = Vt[:rank].T, sigma[:rank]
@@ -303,6 +333,48 @@ def _factors(
     triangle: Matrix | None = np.asarray(R, np.float64) if rank == d else None
     left = Q @ U[:, :rank] if basis else np.zeros((tall, 0))
     return Factors(P, sigma, V, D, left, triangle, alpha), P @ (U[:, :rank].T @ c)
+
+
+def _wide_factors(SA: Matrix, Sb: Matrix, scale: Matrix | None, alpha: float, rcond: float) -> tuple[Factors, Matrix]:
+    """The same for fewer rows than columns: on the row space of A, where the solution is, with a ridge too."""
+    SA, alpha = _divided(SA, scale, alpha)
+    U, s, Vt = np.linalg.svd(SA, full_matrices=False)
+    sigma = np.sqrt(s * s + alpha)
+    # roundings of zero, which a ridge would make look like more
+    rank = int(np.count_nonzero((sigma > rcond * sigma[0]) & (s > len(s) * UNIT * s[0])))
+    V, sigma, left = Vt[:rank].T, sigma[:rank], U[:, :rank] * (s[:rank] / sigma[:rank])
+    V[~SA.any(axis=0)] = 0.0
+    P = V / sigma
+    return Factors(P, sigma, V, np.ones(SA.shape[1]), left, None, alpha), P @ (left.T @ Sb)
+
+
+def _divided(SA: Matrix, scale: Matrix | None, alpha: float) -> tuple[Matrix, float]:
+    """In the scales of the columns, which with a ridge are all alike."""
+    if scale is None:
+        return SA, alpha
+    # an overflow means a solution of zero all the same
+    return SA / scale, min(alpha / float(scale[0]) / float(scale[0]), 1e300)
+
+
+def _thin_qr(A: Matrix) -> tuple[Matrix, Matrix]:
+    """Q and R; of a tall matrix at the speed of products, as good as by Householder.
+
+    The triangle of some of the rows makes the matrix well conditioned, and a Cholesky factor of its Gram matrix
+    orthonormal.
+    """
+    n, d = A.shape
+    if n >= TALL * d:
+        some = A[:: n // (8 * d)]
+        R = np.triu(scipy.linalg.lapack.dgeqrf(some)[0][:d]) * (n / len(some)) ** 0.5
+        if R.diagonal().all():
+            with np.errstate(over="ignore", invalid="ignore"):
+                W = scipy.linalg.blas.dtrsm(1.0, R, A.T, trans_a=1).T
+                L, failed = scipy.linalg.lapack.dpotrf(W.T @ W, lower=1)
+            if not failed and np.linalg.cond(L) <= EVEN:
+                U = np.asfortranarray(L.T)
+                return scipy.linalg.blas.dtrsm(1.0, U, W.T, trans_a=1, overwrite_b=True).T, U @ R
+    Q, R = np.linalg.qr(A)
+    return Q, R
 
 
 def scaled_block(block: Block, setup: Setup | None = None) -> tuple[Any, Any]:
@@ -345,7 +417,7 @@ def point(rows: Rows, setup: Setup, x: Matrix) -> Point:
 
 
 def _gradient(setup: Setup, x: Matrix, block: Block) -> tuple[Matrix, Matrix, Matrix]:
-    if _fused(setup, x) and is_numpy(block.X):
+    if _fused(setup, x) and is_numpy(block.X) and block.X.size > FEW:
         g, squares = np.zeros(len(x)), np.zeros(2)
         residual_rows(block.X, block.roots, block.y[:, 0], x[:, 0], g, squares)
         return squares[:1], g[:, None], squares[1:]
@@ -354,7 +426,7 @@ def _gradient(setup: Setup, x: Matrix, block: Block) -> tuple[Matrix, Matrix, Ma
     if not is_numpy(r):
         xp = array_namespace(r)
         return to_numpy(xp.sum(r * r, axis=0)), to_numpy(X.T @ r), to_numpy(xp.sum(y * y, axis=0))
-    return np.sum(r * r, axis=0), X.T @ r, np.sum(y * y, axis=0)
+    return np.einsum("ij,ij->j", r, r), X.T @ r, np.einsum("ij,ij->j", y, y)
 
 
 def normal_product(rows: Rows, setup: Setup, y: Matrix) -> Matrix:

@@ -174,7 +174,7 @@ def block_coordinate_descent(
     A, b = as_data(A, b, loss)
     d = A.shape[1]
     lam1, lam2 = as_number(l1, "l1", above=0, closed=True), as_number(l2, "l2", above=0, closed=True)
-    size = min(as_count(block_size, "block_size"), d)
+    size, tol = min(as_count(block_size, "block_size"), d), as_number(tol, "tol", above=0, closed=True)
     zero = np.zeros(d, A.dtype)
     start = zero if x0 is None else as_floating(x0, "x0", shape=(d,), dtype=A.dtype)
 
@@ -197,6 +197,7 @@ def block_coordinate_descent(
         max_iter=max_iter,
         callback=callback,
         verbose=verbose,
+        floor=16 * float(np.finfo(A.dtype).eps) * scale,
         residual="kkt",
     )
     signs, changed, still = np.sign(x), 0, 0

@@ -168,7 +168,8 @@ class ResidualHistoryDisplay:
         TypeError
             If a result has no history.
         ValueError
-            If a history is empty, as that of a direct solution in one go, or lacks the quantity.
+            If a history lacks the quantity, or is empty, as that of "sketch_solve". "lapack", where it is empty too,
+            is drawn as a point.
         """
         results = result if isinstance(result, Mapping) else {"": result}
         if not results:
@@ -214,6 +215,10 @@ def _columns(result: Any, name: str) -> dict[str, np.ndarray[Any, Any]]:
     history = getattr(result, "history", None)
     if history is None:
         raise TypeError(f"{what} must have a history; got a {type(result).__name__}")
+    if not history and np.isfinite(getattr(result, "backward_error", np.nan)):
+        # solved in one go: where it stands
+        figures = {"backward_error": result.backward_error, "residual_norm": np.max(result.residual_norm)}
+        history = ({"n_iter": 0, **figures},)
     if not isinstance(history, Mapping):
         history = {key: [record[key] for record in history] for key in (history[0] if history else ())}
     columns = {key: np.asarray(values) for key, values in history.items()}

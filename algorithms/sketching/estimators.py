@@ -26,16 +26,15 @@ from numcore.algorithms.sketching._factor import (
     Parts,
     WithOnes,
     factor_of,
-    matrix_setup,
+    factor_of_rows,
     refined_solution,
-    triangle_beside_ones,
     triangle_of,
 )
 from numcore.algorithms.sketching._operator import SketchOperator
 from numcore.algorithms.sketching._rows import Block, Rows, Work, is_dask, is_sparse
 from numcore.algorithms.sketching._setup import Matrix, Setup, _sketch
 from numcore.algorithms.sketching.constrained import boxed
-from numcore.algorithms.sketching.lstsq import METHODS, WELL_CONDITIONED, _Options, _Solver
+from numcore.algorithms.sketching.lstsq import METHODS, WELL_CONDITIONED, _Options, _Solver, ratio
 from numcore.algorithms.sketching.operators import embedding_size, make_sketch
 from numcore.algorithms.sketching.ridge import checked_alphas, path_of, ridge_path
 from numcore.arrays import as_rng
@@ -52,8 +51,8 @@ GRAM_UP_TO = {"gram": WELL_CONDITIONED, "auto": BENIGN}
 SPARSE = 64
 """Columns up to which a sparse matrix is compressed; beyond, sparse products are cheaper."""
 
-TALL = 32
-"""Batches of more than so many rows a column are compressed by products, not by QR."""
+TOGETHER = 1 << 17
+"""Entries of batches that are taken in together."""
 
 
 @dataclass(frozen=True)
@@ -182,6 +181,7 @@ class _Sketched(MultiOutputMixin, RegressorMixin, BaseEstimator):
             sketch_size=self.sketch_size,
             rng=self._rng(),
             gram_up_to=GRAM_UP_TO.get(method, 0.0),
+            rcond=self._negligible(),
             whole=method == "lapack",
         )
         self._cache = self._solve_factor(rows)
@@ -438,35 +438,33 @@ class _Sketched(MultiOutputMixin, RegressorMixin, BaseEstimator):
         if self._sketch is not None:
             self._sketch = self._sketch.extended(_beside(rows, self.fit_intercept))
             return
-        seen = WithOnes(rows) if self.fit_intercept else rows
-        assert rows.n is not None
-        width = seen.d + rows.k
-        if rows.n >= TALL * width:
-            setup = matrix_setup(seen, "auto", None, self._rng())
-            if setup.rank == seen.d:  # what is negligible among these rows may not be so among all
-                more = replace(factor_of(seen, setup=setup), method="qr")
-                self._factor = more if self._factor is None else self._factor.merged(more)
-                return
-        block, pending = max(256, 4 * width), list(self._pending or ())
+        if rows.lazy:  # where its chunks are
+            seen = WithOnes(rows) if self.fit_intercept else rows
+            more = replace(factor_of(seen, rng=self._rng(), rcond=self._negligible()), method="qr")
+            self._factor = more if self._factor is None else self._factor.merged(more)
+            return
+        width = self.fit_intercept + rows.d + rows.k
+        block, pending = max(256, 4 * width, TOGETHER // width), list(self._pending or ())
         waiting = sum(map(len, pending))
         for M in _beside(rows, self.fit_intercept, block):
             pending.append(M)
             waiting += len(M)
             if waiting >= block:
-                self._pending = pending
-                self._factor, pending, waiting = self._flushed(), [], 0
+                self._factor, pending, waiting = self._grown(pending), [], 0
         self._pending = pending
 
     def _flushed(self) -> Factor:
-        """The factor with the rows that wait to be taken in."""
-        if not self._pending:
-            assert self._factor is not None
-            return self._factor
-        rows = np.vstack(self._pending)
+        """The factor with the rows that wait to be taken in, which then wait no longer."""
+        if self._pending:
+            self._factor, self._pending = self._grown(self._pending), []
+        assert self._factor is not None
+        return self._factor
+
+    def _grown(self, pending: list[Matrix]) -> Factor:
+        rows = pending[0] if len(pending) == 1 else np.vstack(pending)
         if self._factor is None:
-            R = triangle_beside_ones(rows, self.fit_intercept)
-            return Factor(R, self.n_features_in_, self.fit_intercept, len(rows))
-        return self._factor.extended(rows, len(rows))
+            return factor_of_rows(rows, self.n_features_in_, self.fit_intercept)
+        return self._factor.extended(rows)
 
     # what all of these need
 
@@ -533,6 +531,11 @@ class _Sketched(MultiOutputMixin, RegressorMixin, BaseEstimator):
     def _rcond(self) -> float:
         return 64 * float(np.finfo(self._dtype).eps) if self.rcond is None else float(self.rcond)
 
+    def _negligible(self) -> float | None:
+        """What the factor may lose: no more than by default, so that other rows may yet matter as much as they do."""
+        default = 64 * float(np.finfo(np.float64).eps)
+        return None if self.rcond is None else min(default, float(self.rcond))
+
     def _loop(self) -> Loop:
         tol = float(np.finfo(self._dtype).eps) if self.tol is None else float(self.tol)
         name, steps = type(self).__name__, self.max_iter or STEPS
@@ -565,7 +568,7 @@ def _sketched_factor(rows: Rows, kind: str, size: int, rng: np.random.Generator)
     """The factor of a sketch of ``[1 X y]``."""
     S = make_sketch(kind, size + -size % 8, rows.n if kind == "uniform" else None, rng=rng)
     with np.errstate(over="ignore", invalid="ignore"):
-        SA, Sb = rows.fold(functools.partial(_sketch, S, rows.k))
+        SA, Sb = rows.fold(functools.partial(_sketch, S, rows.k), rows.step(S._grain))
     if not (np.isfinite(SA).all() and np.isfinite(Sb).all()):
         rows.refuse_nonfinite()
     R = triangle_of(np.hstack([SA, Sb]))
@@ -577,11 +580,9 @@ def _sketched_factor(rows: Rows, kind: str, size: int, rng: np.random.Generator)
 def _figures(parts: Parts, setup: Setup, alpha: float) -> dict[str, Any]:
     """Rank, condition number and penalty."""
     scale = float(np.abs(parts.T).max(initial=0.0)) or 1.0
-    T = parts.T / scale
-    if alpha:
-        T = np.vstack([T, min(alpha**0.5 / scale, 1e150) * np.eye(T.shape[1])])
-    values = scipy.linalg.svdvals(T) if T.size else np.zeros(1)
-    cond = float(values[0] / values[setup.rank - 1]) if setup.rank else 1.0
+    values = scipy.linalg.svdvals(parts.T / scale) if parts.T.size else np.zeros(1)
+    values = np.hypot(values, min(alpha**0.5 / scale, 1e150))  # of T with the ridge below it
+    cond = ratio(values[0], values[setup.rank - 1]) if setup.rank else 1.0
     return {"rank": setup.rank, "cond": cond, "alpha": alpha}
 
 

@@ -12,6 +12,7 @@ from scipy.sparse.linalg import LinearOperator
 
 from numcore.algorithms.sketching._factor import as_rows, matrix_setup
 from numcore.algorithms.sketching._rows import Rows
+from numcore.algorithms.sketching.lstsq import ratio
 from numcore.arrays import as_floating, as_number, as_rng
 from numcore.results import Result
 
@@ -101,5 +102,5 @@ def preconditioner(
     f = setup.factors
     scale = np.ones(rows.d) if setup.scale is None else setup.scale
     values = scipy.linalg.svdvals(f.sigma[:, None] * f.V.T * (f.D * scale)) if setup.rank else np.ones(1)
-    cond = float(values[0] / values[-1])
+    cond = ratio(values[0], values[-1])
     return Preconditioner((f.P / scale[:, None]).astype(rows.dtype), setup.rank, cond)

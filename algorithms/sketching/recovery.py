@@ -133,7 +133,7 @@ def robust_matrix_recovery(
     r = d if rank is None else as_count(rank, "rank")
     if r > d:
         raise ValueError(f"rank must be at most {d}, the size of the matrices; got {r}")
-    alpha = as_number(init_scale, "init_scale", above=0)
+    alpha, tol = as_number(init_scale, "init_scale", above=0), as_number(tol, "tol", above=0, closed=True)
     as_choice(step, "step", ("polyak", "geometric"))
     eta0 = as_number(step_size, "step_size", above=0)
     rho = as_number(decay, "decay", above=0, below=1, closed=True)

@@ -8,10 +8,16 @@ from typing import Any
 import numpy as np
 
 from numcore.algorithms.sketching._operator import SketchOperator
-from numcore.algorithms.sketching._rows import as_matrix, floating, is_dask
+from numcore.algorithms.sketching._rows import Block, as_matrix, as_roots, floating, is_dask, joined
 from numcore.arrays import as_choice, as_count, is_numpy
 
 __all__ = ["StreamingSketch"]
+
+HELD = 1 << 18
+"""Entries of rows that are held at most, about, unless an aligned block of the operator has more."""
+
+MANY = 8
+"""Aligned blocks that rows are sketched with at once: what a part of one costs then matters little."""
 
 
 class StreamingSketch:
@@ -55,6 +61,8 @@ class StreamingSketch:
         self.n_columns = as_count(n_columns, "n_columns")
         self.check_overlap = as_choice(check_overlap, "check_overlap", (False, True))
         self._sum = np.zeros((op.m, self.n_columns))
+        self._held: list[Block] = []
+        self._held_to = 0
         self._dtype: np.dtype[Any] | None = None
         self._next, self._count = 0, 0
         self._seen: list[tuple[int, int]] = []
@@ -62,6 +70,7 @@ class StreamingSketch:
     @property
     def value(self) -> np.ndarray[Any, Any]:
         """The sketch of all rows so far, (m, n_columns): in float32 if all were, else in float64."""
+        self._flush()
         return self._sum.astype(self._dtype or np.float64)
 
     @property
@@ -99,11 +108,43 @@ class StreamingSketch:
             raise TypeError(f"block must be a NumPy, sparse or dask array; got {type(block).__name__}")
         start = self._next if row_offset is None else as_count(row_offset, "row_offset", minimum=0)
         seen = _with(self._seen, (start, start + rows)) if self.check_overlap else self._seen
-        self.op.apply(block, row_offset=start, out=self._sum, sample_weight=sample_weight)
         dtype = floating(block.dtype, "block")
+        if not self._taken(block, start, sample_weight):
+            self._flush()
+            self.op.apply(block, row_offset=start, out=self._sum, sample_weight=sample_weight)
         self._dtype = dtype if self._dtype is None else np.result_type(self._dtype, dtype)
         self._seen, self._next, self._count = seen, max(self._next, start + rows), self._count + rows
         return self
+
+    def _taken(self, block: Any, start: int, sample_weight: Any) -> bool:
+        """Hold a few rows until they fill aligned blocks of the operator; whether they are such that this will work."""
+        grain, rows = self.op._grain, int(block.shape[0])
+        end = start + rows
+        beyond = self.op.n is not None and end > self.op.n
+        if grain == 1 or not 0 < rows < MANY * grain or beyond or not is_numpy(block):
+            return False
+        X, roots = np.array(block, floating(block.dtype, "block"), order="C"), as_roots(sample_weight, rows)
+        with np.errstate(over="ignore", invalid="ignore"):
+            if not np.isfinite(np.vdot(X, X)):  # not finite, or so large that sums might not be
+                return False
+        if self._held and (self._held_to != start or self._held[0].X.dtype != X.dtype):
+            self._flush()
+        self._held, self._held_to = [*self._held, Block(start, X, None, roots)], end
+        if (end // grain - self._held[0].start // grain) * grain * self.n_columns >= HELD:
+            self._flush(end // grain * grain)
+        return True
+
+    def _flush(self, stop: int | None = None) -> None:
+        """Sketch the rows that are held, as far as row `stop`."""
+        if self._held:
+            block = joined(self._held)
+            count = len(block.X) if stop is None else stop - block.start
+            self._add(block.rows(0, count))
+            self._held = [block.rows(count, len(block.X))] if count < len(block.X) else []
+
+    def _add(self, block: Block) -> None:
+        total = self.op._sketch(block.X, block.start, block.roots)
+        self._sum += self.op._narrow(total, block.X)
 
     def merge(self, other: StreamingSketch) -> StreamingSketch:
         """The sketch of the rows of both, which stay as they are.
@@ -126,6 +167,8 @@ class StreamingSketch:
             both._seen = self._seen
             for interval in other._seen:
                 both._seen = _with(both._seen, interval)
+        self._flush()
+        other._flush()
         both._sum = self._sum + other._sum
         known = [stream._dtype for stream in (self, other) if stream._dtype is not None]
         both._dtype = np.result_type(*known) if known else None

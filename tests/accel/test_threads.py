@@ -14,6 +14,7 @@ numba = pytest.importorskip("numba", exc_type=ImportError)
 
 from numcore.accel.cpu import _threads  # noqa: E402
 from numcore.accel.cpu._threads import GRAIN, MOST, block_count, run_blocks  # noqa: E402
+from numcore.dispatch import one_thread  # noqa: E402
 
 TIMEOUT = 60
 
@@ -160,6 +161,21 @@ def test_the_threading_layer_is_not_started_and_its_setting_is_obeyed(monkeypatc
     monkeypatch.setattr(_threads.parallel, "_is_initialized", True)
     monkeypatch.setattr(_threads.parallel, "get_num_threads", lambda: 1)
     assert _threads._num_threads() == 1
+
+
+def test_one_thread_is_a_matter_of_the_calling_thread(matrix, threads, monkeypatch):
+    expected = summed(matrix)
+    monkeypatch.setattr(_threads, "_start", lambda work, count: seen.append(count) or [])
+    with one_thread():
+        seen = []
+        assert np.array_equal(summed(matrix), expected) and seen == [0]
+        monkeypatch.setattr(_threads.parallel, "_is_initialized", False)
+        monkeypatch.setattr(_threads.config, "NUMBA_NUM_THREADS", 3)
+        with ThreadPoolExecutor(1) as other:
+            other.submit(summed, matrix).result()
+        assert seen == [0, min(3, block_count(*matrix.shape)) - 1]
+    summed(matrix)
+    assert seen[2] == seen[1]
 
 
 def test_after_shutdown_the_caller_does_all_the_work(matrix, threads):

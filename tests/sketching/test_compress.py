@@ -70,6 +70,19 @@ def test_the_square_problem_is_the_tall_one_for_every_x(n, d, cond, intercept, w
     assert abs(square(held, x) - tall(A, b, x, w, intercept)) <= 1e-12 * whole
 
 
+@pytest.mark.parametrize("cond", [1e6, 1e12])
+@pytest.mark.parametrize("noise", [1e-8, 0.1, 10.0])
+def test_it_is_so_where_the_solution_is_long(cond, noise, rng):
+    # noise is amplified by cond: what is a rounding of A x is none of b
+    A = 50 * matrix(3000, 8, cond, rng)
+    b = A @ rng.normal(size=8) + noise * rng.normal(size=3000)
+    held = compress(A, b, rng=0)
+    for x in rng.normal(size=(5, 8)):
+        assert_allclose(square(held, x), tall(A, b, x), rtol=1e-12)
+    # a small residual keeps its digits: |b|^2 - |c|^2 would have none of them
+    assert_allclose(held.rho, np.linalg.norm(b - A @ np.linalg.lstsq(A, b, rcond=None)[0]), rtol=1e-6)
+
+
 @pytest.mark.parametrize("cond", [1e1, 1e8, 1e12])
 def test_singular_values_are_those_of_the_matrix(cond, rng):
     A = matrix(3000, 30, cond, rng)

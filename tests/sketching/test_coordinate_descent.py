@@ -168,6 +168,7 @@ def test_dinkelbach_finds_the_best_ratio_of_all_blocks():
         ({"l2": np.nan}, "l2 must"),
         ({"block_size": 0}, "block_size must be at least 1"),
         ({"x0": np.ones(3)}, "x0 must have shape"),
+        ({"tol": -1e-8}, "tol must"),
         ({"loss": "logistic"}, "b must be -1 or 1 for the logistic loss; 300 of its 300"),
     ],
 )
@@ -186,3 +187,13 @@ def test_bad_data_are_named(problem):
         block_coordinate_descent(np.zeros((0, 3)), np.zeros(0))
     with pytest.raises(TypeError, match="A must be real"):
         block_coordinate_descent(A * 1j, b)
+
+
+def test_single_precision_ends_where_it_gets_no_nearer(problem):
+    A, b = (v.astype(np.float32) for v in problem)
+    with pytest.warns(ConvergenceWarning, match="in this dtype"):
+        found = block_coordinate_descent(A, b, l1=1.0, tol=1e-9, max_iter=100_000)
+    assert found.n_iter < 1000 and found.x.dtype == np.float32
+    # roundings of the gradient, over the least curvature
+    rounding = 16 * np.finfo(np.float32).eps * np.abs(A.T @ b).max() / np.linalg.eigvalsh(A.T @ A)[0]
+    assert np.abs(found.x - block_coordinate_descent(*problem, l1=1.0).x).max() <= 10 * rounding

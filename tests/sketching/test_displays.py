@@ -130,10 +130,18 @@ class TestResidualHistory:
         display = ResidualHistoryDisplay.from_result(result)
         assert_array_equal(display.lines_[""].get_ydata(), result.history["kkt"])
 
+    def test_a_solution_in_one_go_is_a_point(self, rng):
+        at_once = lstsq(rng.standard_normal((30, 3)), rng.standard_normal((30, 2)))
+        assert at_once.method == "lapack" and at_once.history == ()
+        display = ResidualHistoryDisplay.from_result(at_once)
+        assert_array_equal(display.lines_[""].get_data(), [[0], [at_once.backward_error]])
+        display = ResidualHistoryDisplay.from_result(at_once, quantity="residual_norm")
+        assert_array_equal(display.lines_[""].get_ydata(), [at_once.residual_norm.max()])
+
     def test_a_result_without_iterations_is_refused(self, rng):
-        direct = lstsq(rng.standard_normal((30, 3)), rng.standard_normal(30))
+        sketched = lstsq(rng.standard_normal((300, 3)), rng.standard_normal(300), method="sketch_solve")
         with pytest.raises(ValueError, match="result has no iterations to draw"):
-            ResidualHistoryDisplay.from_result(direct)
+            ResidualHistoryDisplay.from_result(sketched)
         with pytest.raises(TypeError, match="result 'x' must have a history; got a int"):
             ResidualHistoryDisplay.from_result({"x": 3})
         with pytest.raises(ValueError, match="at least one result"):

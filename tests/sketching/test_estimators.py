@@ -3,6 +3,7 @@
 import inspect
 import itertools
 import pickle
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -221,6 +222,27 @@ def test_more_features_than_rows(rng):
     for method in ("auto", "spir"):
         assert_allclose(SketchedRegression(method=method).fit(X, y).coef_, expected.coef_, rtol=1e-9, atol=1e-12)
     assert_allclose(SketchedRegression().fit(X[:1], y[:1]).predict(X[:1]), y[:1])
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+def test_a_ridge_with_many_features_forms_nothing_of_features_by_features(intercept, rng):
+    X, y = rng.normal(size=(30, 1500)) + 1, rng.normal(size=30)
+    for model in (
+        SketchedRidge(3.0, fit_intercept=intercept),
+        SketchedRidge(3.0, fit_intercept=intercept, method="spir"),
+        SketchedRidge(alphas=[3.0, 300.0], cv="loo", fit_intercept=intercept),
+    ):
+        clone(model).fit(X[:, :40], y)  # imports are no part of it
+        tracemalloc.start()
+        try:
+            model.fit(X, y)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert peak < 8 * 1500**2 / 2
+        expected = Ridge(model.alpha_, fit_intercept=intercept).fit(X, y)
+        assert_allclose(model.coef_, expected.coef_, atol=1e-12)
+        assert_allclose(model.intercept_, expected.intercept_, atol=1e-12)
 
 
 @pytest.mark.parametrize("scale", [1e-150, 1e150])

@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import tracemalloc
 import warnings
 
 import array_api_strict
@@ -93,6 +94,22 @@ def test_solutions_are_as_backward_stable_as_those_of_qr(method, cond, rho):
             # where QR is lucky: the error that one rounding of A makes
             assert errors[0] <= max(10 * errors[1], EPS * (cond + cond**2 * rho))
     assert cond > 1e12 or np.median(ratios) <= 10
+
+
+@pytest.mark.parametrize("method", ["fossils", "spir"])
+@pytest.mark.parametrize("cond", [1e1, 1e8])
+def test_rounds_of_corrections_come_as_near_as_qr_where_the_residual_is_small(method, cond):
+    # QR's backward error is well below eps there, and stopping at eps leaves some ten times its error
+    errors = []
+    for seed in range(5):
+        A, b, x, qr, _, _ = solved_by_qr(cond, 1e-12, seed)
+        found = lstsq(A, b, method=method, rng=seed)
+        assert found.backward_error <= EPS / 2
+        errors.append((np.linalg.norm(found.x - x), np.linalg.norm(qr - x)))
+    ours, of_qr = np.median(errors, axis=0)
+    assert ours <= 3 * of_qr
+    # a tolerance that was given is all that is asked for
+    assert lstsq(A, b, method=method, tol=1e-10, rng=0).n_passes < found.n_passes
 
 
 def test_iterative_sketching_is_forward_stable():
@@ -205,6 +222,27 @@ def test_few_rows_give_the_solution_of_least_norm(method, shape, rng):
 
 
 @pytest.mark.parametrize("method", [*STABLE, "lapack", "lsqr"])
+def test_a_ridge_on_few_rows_forms_nothing_of_columns_by_columns(method, rng):
+    A, b, alpha = rng.normal(size=(40, 2000)), rng.normal(size=(40, 2)), 7.0
+    A[:, 5] = 0
+    A[30:] = A[:10]  # rank 30
+    dual = A.T @ np.linalg.solve(A @ A.T + alpha * np.eye(40), b)
+    lstsq(A[:, :50], b, method=method, alpha=alpha)  # imports are no part of it
+    tracemalloc.start()
+    try:
+        found = lstsq(A, b, method=method, alpha=alpha, rng=0)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 * 2000**2 / 2
+    assert_allclose(found.x, dual, atol=1e-13)
+    assert found.converged and found.rank == 30 and not found.x[5].any()
+    s = scipy.linalg.svdvals(A)
+    assert_allclose(found.singular_values[:30], np.sqrt(s[:30] ** 2 + alpha), rtol=1e-10)
+    assert len(found.singular_values) == 40 and not found.singular_values[30:].any()
+
+
+@pytest.mark.parametrize("method", [*STABLE, "lapack", "lsqr"])
 def test_extreme_scales_survive(method, A, b):
     expected = lstsq(A, b, method="lapack").x
     columns = np.ones(20)
@@ -215,6 +253,10 @@ def test_extreme_scales_survive(method, A, b):
         found = lstsq(A, scale * b, method=method, rng=0)
         assert_allclose(found.x / scale, expected, rtol=1e-9)
         assert_allclose(found.residual_norm / scale, np.linalg.norm(b - A @ expected), rtol=1e-9)
+    with warnings.catch_warnings():  # the least singular value is lost beside the greatest
+        warnings.simplefilter("error")
+        wild = lstsq(A * np.logspace(-150, 150, 20), b, method=method, rng=0)
+    assert wild.rank == 20 and wild.cond > 1e200
     low = lstsq(1e-200 * np.c_[A, A[:, 0]], b, method=method, rng=0)
     assert low.rank == 20
     assert_allclose(low.x[0], low.x[20], rtol=1e-9)
@@ -280,7 +322,7 @@ def test_auto_takes_what_suits_the_matrix(rng):
     assert chosen(wide, deterministic=True) == "fossils"
 
 
-def test_auto_takes_passes_for_products_where_they_save_time(rng):
+def test_auto_takes_passes_for_products_where_they_save_time(rng, tmp_path):
     few, many = problem(4000, 100, 1e7, 0, rng)[0], problem(20_000, 40, 1e7, 0, rng)[0]
     try:
         for flops, bandwidth, names in ((1e15, 1e9, ["direct", "direct"]), (1e9, 1e12, ["spir", "fossils"])):
@@ -289,6 +331,12 @@ def test_auto_takes_passes_for_products_where_they_save_time(rng):
                 found = lstsq(X, X @ np.ones(X.shape[1]), rng=0)
                 assert found.method == name
                 assert_allclose(X @ found.x, X @ np.ones(X.shape[1]), atol=1e-12)
+        # the speed of memory says nothing of files and workers: there fewer passes are taken
+        np.save(tmp_path / "A.npy", many)
+        stored = np.load(tmp_path / "A.npy", mmap_mode="r")
+        lazy = pytest.importorskip("dask.array").from_array(many, chunks=(7000, 40))
+        for X in (stored, stored[:19_000], lazy):
+            assert lstsq(X, many[: len(X), 0], rng=0).method == "direct"
     finally:
         set_machine()
     assert lstsq(few, few[:, 0], deterministic=True, rng=0).method == "direct"
@@ -437,7 +485,7 @@ def test_a_worthless_solution_is_said_to_be_one(A, b):
         ({"sample_weight": np.zeros(3000)}, ValueError, "sample_weight must not be zero everywhere"),
         ({"b": None}, ValueError, "b must be given"),
         ({"b": np.ones(2999)}, ValueError, "b must have 3000 rows"),
-        ({"b": np.full(3000, np.nan)}, ValueError, "b must be finite; 3000 of its 3000"),
+        ({"b": np.full(3000, np.nan)}, ValueError, "b must be finite; 3000 of its entries are not, the first in row 0"),
     ],
 )
 def test_what_makes_no_sense_is_refused(options, error, message, A, b):

@@ -106,6 +106,7 @@ def test_rank_is_read_where_the_spectrum_falls():
         ({"decay": 1.5}, "decay must"),
         ({"decay": 0.0}, "decay must"),
         ({"step_size": -1}, "step_size must"),
+        ({"tol": np.nan}, "tol must"),
         ({"y": np.ones(3)}, "y must have shape"),
         ({"measurements": np.ones((3, 2, 4))}, "measurements must have shape"),
         ({"measurements": np.ones((3, 2))}, "measurements must be 3-D"),

@@ -13,6 +13,7 @@ from numpy.testing import assert_allclose
 import numcore
 from numcore.algorithms.sketching import StreamingSketch, make_sketch
 from numcore.algorithms.sketching._rows import Rows
+from numcore.dispatch import is_alone
 
 KINDS = ["gaussian", "srht", "block_srht", "srtt", "countsketch", "sparse_sign"]
 
@@ -81,6 +82,31 @@ def test_weights_go_with_their_rows(A, rng):
     for s in (slice(1000, 2500), slice(0, 1000)):
         stream.update(A[s], row_offset=s.start, sample_weight=w[s])
     assert_allclose(stream.value, S.apply(A, sample_weight=w), atol=1e-12)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    kind=st.sampled_from(["gaussian", "srht", "block_srht", "srtt"]),
+    blocks=st.lists(st.tuples(st.integers(1, 900), st.booleans(), st.booleans(), st.booleans()), max_size=12),
+    start=st.integers(0, 3000),
+)
+def test_few_rows_wait_for_more_unseen(kind, blocks, start):
+    A = np.random.default_rng(0).normal(size=(12 * 900, 3))
+    S = make_sketch(kind, 32, rng=1)
+    stream, expected, row = StreamingSketch(S, 3), np.zeros((32, 3)), start
+    for size, weighted, narrow, look in blocks:
+        X, w = A[row - start :][:size].copy(), np.arange(size) % 3.0 if weighted and size > 1 else None
+        X = X.astype(np.float32) if narrow else X
+        expected += S.apply(X.astype(np.float64), row_offset=row, sample_weight=w)
+        stream.update(X, row_offset=row, sample_weight=w)
+        X[:] = np.nan  # what was given may be used again
+        row += size
+        if look:
+            assert_allclose(stream.value, expected, atol=1e-3)
+    # transforms of float32 are taken in float32: at most some 3000 roundings of sums of a few entries
+    some = any(narrow for _, _, narrow, _ in blocks)
+    assert_allclose(stream.value, expected, rtol=0, atol=1e-3 if some else 1e-11)
+    assert stream.n_rows == row - start
 
 
 def test_streams_are_plain_data(A, tmp_path):
@@ -192,9 +218,39 @@ def test_blocks_are_no_larger_than_asked(A):
         assert max(block.X.shape[0] for block in Rows(source, chunk_rows=999).blocks(64)) == 64
 
 
+def test_short_blocks_of_a_stream_are_joined_and_long_ones_left_alone(A):
+    long = np.arange(600_000.0).reshape(150_000, 4)
+    short, w = [A[i : i + 50] for i in range(0, 2500, 50)], np.arange(1.0, 51.0)
+
+    def stream():
+        yield from ((X, X[:, 0]) for X in short[:20])
+        yield short[20], short[20][:, 0], w
+        yield from ((X, X[:, 0]) for X in short[21:])
+        yield long, long[:, 0]
+        yield short[0], short[0][:, 0]
+        yield scipy.sparse.csr_array(short[1]), short[1][:, 0]
+
+    blocks = list(Rows(stream).blocks())
+    assert [(block.start, block.X.shape[0]) for block in blocks] == [
+        (0, 2500),
+        (2500, 150_000),
+        (152_500, 50),
+        (152_550, 50),
+    ]
+    assert np.array_equal(blocks[0].X, A) and np.array_equal(blocks[0].y, A[:, :1])
+    assert np.array_equal(blocks[0].roots ** 2 == 1, np.r_[np.ones(1001), np.zeros(49), np.ones(1450)] == 1)
+    assert np.shares_memory(blocks[1].X, long)
+
+
 def test_an_array_that_can_be_read_as_it_is_comes_whole_and_uncopied(A):
     (block,) = Rows(A).blocks()
     assert np.shares_memory(block.X, A)
+
+
+def test_a_dask_chunk_takes_one_thread(A):
+    da = pytest.importorskip("dask.array")
+    (alone,) = Rows(da.from_array(A, chunks=(500, 4))).fold(lambda block: (int(is_alone()),))
+    assert alone == 5 and not is_alone()
 
 
 def test_many_dask_chunks_are_added_as_a_tree(A):
@@ -212,7 +268,17 @@ def test_many_dask_chunks_are_added_as_a_tree(A):
         ((np.ones((3, 2)), np.ones(4)), ValueError, r"b must have 3 rows.*got shape \(4,\)"),
         ((np.ones((3, 2)), np.ones((3, 1, 1))), ValueError, "b must be 1-D or 2-D"),
         ((np.ones((3, 2)), np.ones(3) * 1j), TypeError, "b must be real"),
-        ((np.ones((3, 2)), [1, np.nan, 2]), ValueError, "b must be finite; 1 of its 3"),
+        ((np.ones((3, 2)), [1, np.nan, 2]), ValueError, "b must be finite; 1 of its entries .* the first in row 1"),
+        (
+            (np.ones((3, 2)), [[1, 0], [2, 0], [0, np.inf]]),
+            ValueError,
+            "b must be finite; 1 of its entries .* the first in row 2",
+        ),
+        (
+            (np.ones((3, 2)), None, [1, np.inf, np.nan]),
+            ValueError,
+            "sample_weight must be finite; 2 of its entries .* the first in row 1",
+        ),
         ((np.ones((3, 2)), scipy.sparse.csr_array(np.ones((3, 1)))), TypeError, "b must be a dense array"),
         ((np.ones((3, 2)), None, np.zeros(3)), ValueError, "sample_weight must not be zero everywhere"),
         ((np.ones((3, 2)), None, [1, -1, 1]), ValueError, "sample_weight must not be negative; 1 of its 3"),
