@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 
 import numcore
-from numcore.algorithms.sparse_coding import sparse_encode
+from numcore.algorithms.sparse_coding import lasso, omp, sparse_encode
 
 
 class _Codes:
@@ -88,3 +88,41 @@ class Group(_Codes):
     def setup(self, backend, n):
         self.penalty_params = {"groups": np.arange(256).reshape(64, 4)}
         super().setup(backend, n)
+
+
+class Pursuit(_Codes):
+    """Ten atoms each."""
+
+    params = (["numpy", "numba"], [100, 10_000])
+
+    def solve(self, n=None):
+        return omp(self.X[:n], self.D, n_nonzero=10)
+
+
+class OptimizedPursuit(Pursuit):
+    def solve(self, n=None):
+        return omp(self.X[:n], self.D, n_nonzero=10, selection="oomp")
+
+
+class Columns:
+    """One signal of a hundred columns among many, and noise."""
+
+    params = (["numpy", "numba"], [2000, 10_000], [0.1, 0.02])
+    param_names = ("backend", "k", "share")
+
+    def setup(self, backend, k, share):
+        numcore.set_backend(backend)
+        rng = np.random.default_rng(0)
+        self.D = np.asfortranarray(rng.standard_normal((1000, k)))
+        self.y = self.D[:, :100] @ rng.standard_normal(100) + 2 * rng.standard_normal(1000)
+        self.reg = share * float(np.max(np.abs(self.D.T @ self.y)))
+        lasso(self.D[:50, :60], self.y[:50], reg=self.reg)  # compiles
+
+    def teardown(self, backend, k, share):
+        numcore.set_backend("auto")
+
+    def time_lasso(self, backend, k, share):
+        lasso(self.D, self.y, reg=self.reg)
+
+    def peakmem_lasso(self, backend, k, share):
+        lasso(self.D, self.y, reg=self.reg)

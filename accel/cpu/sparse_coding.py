@@ -1,8 +1,7 @@
 """Numba twins of the sparse coding loops: one signal after another, threads over chunks of signals.
 
 A signal's working set and the Gram matrix of it stay in the first-level cache. Rows are padded with zeros to whole
-vectors, and the innermost loops are written as vectors: on rows of twenty entries, what a compiler makes of a loop is
-mostly its remainder.
+vectors; see ``_sparse_vectors`` for the innermost loops.
 """
 
 from __future__ import annotations
@@ -10,142 +9,48 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
-from numba import njit, types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from numba import njit
 
 from numcore.accel.cpu import prox
 from numcore.accel.cpu._sparse_dictionary import accumulate, sweep_panel
 from numcore.accel.cpu._sparse_lasso import sweep_columns
 from numcore.accel.cpu._sparse_pursuit import pursue
+from numcore.accel.cpu._sparse_vectors import (
+    DIGEST,
+    LANES,
+    WORD,
+    above,
+    at,
+    descend,
+    largest,
+    lowest_bit,
+    put,
+    subtract,
+    subtract_four,
+)
 from numcore.accel.cpu._threads import run_blocks
 
 __all__ = ["accumulate", "lasso_codes", "pursue", "separable_codes", "sweep_columns", "sweep_panel"]
 
-LANES = 8
-"""Entries that are handled at once."""
-
 SWEEPS, RETRIES = 4, 1
 NEAR, SETTLED, SLOW, PATIENCE = 1.7, 1.25, 0.7, 50
-TIE = 1e-14
+TIE, ROUNDING = 1e-14, 16 * 2.0**-52
 PIVOT, LEVEL = 1e-10, 1e-12
 
 WORK = 2**12
 """What a signal costs, in entries: 64 signals make a task."""
 
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz", "arcp"}}
-compiled = njit(cache=True, **OPTIONS)
-inlined = njit(cache=True, forceinline=True, **OPTIONS)
 
 
-def _is_flat(kind: Any) -> bool:
-    return isinstance(kind, types.Array) and kind.layout == "C" and kind.dtype == types.float64
+def compiled(function: Any, **options: Any) -> Any:
+    # what is inlined from other files is a part of the name, and so of the key to the cache
+    function.__qualname__ += f"_{DIGEST}_{prox._digest()}"
+    return njit(cache=True, **OPTIONS, **options)(function)
 
 
-def _vector(builder: Any, data: Any, at: Any) -> Any:
-    return builder.bitcast(builder.gep(data, [at]), ir.VectorType(ir.DoubleType(), LANES).as_pointer())
-
-
-def _spread(builder: Any, scalar: Any) -> Any:
-    kind = ir.VectorType(ir.DoubleType(), LANES)
-    one = builder.insert_element(ir.Constant(kind, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(
-        one, ir.Constant(kind, ir.Undefined), ir.Constant(ir.VectorType(ir.IntType(32), LANES), None)
-    )
-
-
-@intrinsic
-def _subtract(typingctx, y, i, x, j, a):
-    """``y[i:i + 8] -= a x[j:j + 8]`` on flat float64 arrays."""
-    if not (_is_flat(y) and _is_flat(x)):
-        return None
-
-    def codegen(context, builder, signature, args):
-        places = []
-        for k in (0, 2):
-            at = context.cast(builder, args[k + 1], signature.args[k + 1], types.intp)
-            data = context.make_array(signature.args[k])(context, builder, args[k]).data
-            places.append(_vector(builder, data, at))
-        left, right = (builder.load(place, align=8) for place in places)
-        product = builder.fmul(right, _spread(builder, args[4]), flags=("contract",))
-        builder.store(builder.fsub(left, product, flags=("contract",)), places[0], align=8)
-        return context.get_dummy_value()
-
-    return types.void(y, i, x, j, types.float64), codegen
-
-
-@intrinsic
-def _subtract_four(typingctx, y, i, x, j0, j1, j2, j3, a0, a1, a2, a3):
-    """``y[i:i + 8] -= a0 x[j0:j0 + 8] + ...`` for four places of x."""
-    if not (_is_flat(y) and _is_flat(x)):
-        return None
-    double = types.float64
-
-    def codegen(context, builder, signature, args):
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        to = _vector(builder, data, context.cast(builder, args[1], signature.args[1], types.intp))
-        source = context.make_array(signature.args[2])(context, builder, args[2]).data
-        total = builder.load(to, align=8)
-        for k in range(4):
-            at = context.cast(builder, args[3 + k], signature.args[3 + k], types.intp)
-            part = builder.load(_vector(builder, source, at), align=8)
-            product = builder.fmul(part, _spread(builder, args[7 + k]), flags=("contract",))
-            total = builder.fsub(total, product, flags=("contract",))
-        builder.store(total, to, align=8)
-        return context.get_dummy_value()
-
-    return types.void(y, i, x, j0, j1, j2, j3, double, double, double, double), codegen
-
-
-@intrinsic
-def _largest(typingctx, x, n):
-    """The largest of the first n entries, n a multiple of 8, and 0."""
-    if not _is_flat(x):
-        return None
-
-    def codegen(context, builder, signature, args):
-        kind = ir.VectorType(ir.DoubleType(), LANES)
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        top = cgutils.alloca_once_value(builder, ir.Constant(kind, None))
-        eight = ir.Constant(ir.IntType(64), LANES)
-        with cgutils.for_range(builder, builder.sdiv(args[1], eight)) as loop:
-            found = builder.load(_vector(builder, data, builder.mul(loop.index, eight)), align=8)
-            best = builder.load(top)
-            builder.store(builder.select(builder.fcmp_ordered(">", found, best), found, best), top)
-        lanes = builder.load(top)
-        result = ir.Constant(ir.DoubleType(), 0.0)
-        for k in range(LANES):
-            lane = builder.extract_element(lanes, ir.Constant(ir.IntType(32), k))
-            result = builder.select(builder.fcmp_ordered(">", lane, result), lane, result)
-        return result
-
-    return types.float64(x, types.int64), codegen
-
-
-@intrinsic
-def _above(typingctx, x, i, level):
-    """Which of ``x[i:i + 8]`` are above the level, a bit each."""
-    if not _is_flat(x):
-        return None
-
-    def codegen(context, builder, signature, args):
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        found = builder.load(_vector(builder, data, args[1]), align=8)
-        bits = builder.bitcast(builder.fcmp_ordered(">", found, _spread(builder, args[2])), ir.IntType(LANES))
-        return builder.zext(bits, ir.IntType(64))
-
-    return types.int64(x, types.int64, types.float64), codegen
-
-
-@intrinsic
-def _lowest_bit(typingctx, bits):
-    """The place of the lowest bit that is set."""
-
-    def codegen(context, builder, signature, args):
-        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
-
-    return types.int64(types.int64), codegen
+def inlined(function: Any) -> Any:
+    return compiled(function, forceinline=True)
 
 
 def _padded_rows(G: Any) -> Any:
@@ -168,25 +73,34 @@ def _lasso_block(
     start, stop, block, C, G, squares, goals, regs, weights, positive, max_iter, A, values, n_iter, degenerate
 ):
     k = C.shape[1]
-    ld = (k + 7) // 8 * 8
+    ld, words = _whole(k, LANES), _whole(k, WORD)
     # the code, what correlates with its residual, thresholds, their reciprocals, correlations in units of them
-    x, g, t, unit, ratio = np.zeros(ld), np.zeros(ld), np.zeros(ld), np.zeros(ld), np.zeros(ld)
-    W, S = np.empty(k, np.int64), np.empty(k, np.int64)
+    x, g, t, unit, ratio = np.zeros(ld), np.zeros(ld), np.zeros(ld), np.zeros(ld), np.zeros(words)
+    W, S = np.empty(words, np.int64), np.empty(k, np.int64)
     # of the working set: the Gram matrix, its diagonal's reciprocal, and the same as above; then room to solve
-    H, curve, h, b, tw = np.zeros(k * ld), np.zeros(ld), np.zeros(ld), np.zeros(ld), np.zeros(ld)
-    R, d, e = np.zeros(k * (ld + LANES)), np.zeros(ld), np.zeros(ld)
+    H, curve, h, b = np.zeros(ld * ld), np.zeros(ld), np.zeros(ld), np.zeros(ld)
+    low, high, d, e = np.zeros(ld), np.zeros(ld), np.zeros(ld), np.zeros(ld)
+    R, L = np.zeros(ld * (ld + LANES)), np.zeros(ld * (ld + LANES))
+    norms = np.zeros(ld)
+    for j in range(k):
+        norms[j] = np.sqrt(G[j * ld + j])
     for i in range(start, stop):
+        room = ROUNDING * np.sqrt(squares[i])
         row = i if weights.shape[0] > 1 else 0
         if i == start or row > 0 or regs[i] != regs[i - 1]:
             for j in range(k):
                 t[j] = regs[i] * weights[row, j]
                 unit[j] = 1 / t[j]
-        m = 0
+        size = 0.0
         for j in range(k):
             x[j] = A[i, j]
-            if x[j] != 0:
-                W[m] = j
-                m += 1
+            size += abs(x[j])
+        m = 0
+        if size > 0:
+            for j in range(k):
+                if x[j] != 0:
+                    W[m] = j
+                    m += 1
         count, flag, before = 0, False, np.inf
         while True:
             for j in range(k):
@@ -194,52 +108,70 @@ def _lasso_block(
             _correlate(g, x, W, m, G, ld)
             if positive:
                 for j in range(k):
-                    ratio[j] = g[j] * unit[j]
+                    ratio[j] = (g[j] - room * norms[j]) * unit[j]
             else:
                 for j in range(k):
-                    ratio[j] = abs(g[j]) * unit[j]
+                    ratio[j] = (abs(g[j]) - room * norms[j]) * unit[j]
             inner, explained, penalty = 0.0, 0.0, 0.0
             for p in range(m):
                 j = W[p]
-                if x[j] != 0:
-                    inner += x[j] * g[j]
-                    explained += x[j] * C[i, j]
-                    penalty += abs(x[j]) * t[j]
-            top = max(_largest(ratio, ld), 1.0)
+                xj = at(x, j)
+                if xj != 0:
+                    inner += xj * at(g, j)
+                    explained += xj * C[i, j]
+                    penalty += abs(xj) * at(t, j)
+            top = max(largest(ratio, ld), 1.0)
             s = 1 / top
             residual = max(squares[i] - explained - inner, 0.0)
             gap = max((1 - s) ** 2 * residual / 2 + penalty - s * inner, 0.0)
             if gap <= goals[i] or count >= max_iter:
                 break
             careful = count >= PATIENCE
-            m = _working_set(W, m, x, ratio, ld, top, careful)
-            lw = (m + 7) // 8 * 8
+            m = _working_set(W, m, x, ratio, words, top, careful)
+            lw = _whole(m, LANES)
             for p in range(m):
                 j = W[p]
-                for q in range(p):
-                    v = G[j * ld + W[q]]
-                    H[p * lw + q] = v
-                    H[q * lw + p] = v
-                H[p * lw + p] = G[j * ld + j]
-                for q in range(m, lw):
-                    H[p * lw + q] = 0.0
-                curve[p], h[p], b[p], tw[p] = 1 / G[j * ld + j], g[j], x[j], t[j]
+                _gather(H, p * lw, lw, p, G, j * ld, W)
+                tj = at(t, j)
+                put(curve, p, 1 / at(G, j * ld + j))
+                put(h, p, at(g, j))
+                put(b, p, at(x, j))
+                put(high, p, tj)
+                put(low, p, -np.inf if positive else -tj)
             for p in range(m, lw):
-                h[p] = 0.0
+                h[p] = b[p] = low[p] = high[p] = curve[p] = 0.0
             if not careful:
-                for _ in range(SWEEPS):
-                    _sweep(H, lw, curve, h, b, tw, m, positive)
-                count += SWEEPS
-            if careful or top <= SETTLED or top > SLOW * before:
-                solved, level = _solve_signs(H, lw, curve, h, b, tw, m, positive, careful, S, R, d, e)
+                sweeps = min(SWEEPS, max_iter - count)
+                _sweep(H, lw, h, b, low, high, curve, sweeps)
+                count += sweeps
+            if count < max_iter and (careful or top <= SETTLED or top > SLOW * before):
+                most = min(m + 1, max_iter - count)
+                solved, level = _solve_signs(H, lw, h, b, low, high, curve, m, careful, most, S, R, L, d, e)
                 count += solved
                 flag |= level
             before = top
             for p in range(m):
-                x[W[p]] = b[p]
+                put(x, W[p], at(b, p))
         values[0, i], values[1, i], n_iter[i], degenerate[i] = residual / 2 + penalty, gap, count, flag
         for j in range(k):
             A[i, j] = x[j]
+
+
+@inlined
+def _whole(n, unit):
+    return (n + unit - 1) // unit * unit
+
+
+@inlined
+def _gather(H, begin, lw, p, G, row, W):
+    """The Gram matrix of the working set, up to row and column p."""
+    column = p
+    for q in range(p):
+        v = at(G, row + W[q])
+        put(H, begin + q, v)
+        put(H, column, v)
+        column += lw
+    put(H, begin + p, at(G, row + W[p]))
 
 
 @inlined
@@ -248,90 +180,85 @@ def _correlate(g, x, W, m, G, ld):
     p = 0
     while p + 4 <= m:
         j0, j1, j2, j3 = W[p], W[p + 1], W[p + 2], W[p + 3]
-        x0, x1, x2, x3 = x[j0], x[j1], x[j2], x[j3]
+        x0, x1, x2, x3 = at(x, j0), at(x, j1), at(x, j2), at(x, j3)
         j0, j1, j2, j3 = j0 * ld, j1 * ld, j2 * ld, j3 * ld
         for j in range(0, ld, LANES):
-            _subtract_four(g, j, G, j0 + j, j1 + j, j2 + j, j3 + j, x0, x1, x2, x3)
+            subtract_four(g, j, G, j0 + j, j1 + j, j2 + j, j3 + j, x0, x1, x2, x3)
         p += 4
     while p < m:
-        begin, factor = W[p] * ld, x[W[p]]
+        begin, factor = W[p] * ld, at(x, W[p])
         for j in range(0, ld, LANES):
-            _subtract(g, j, G, begin + j, factor)
+            subtract(g, j, G, begin + j, factor)
         p += 1
 
 
 @inlined
-def _working_set(W, m, x, ratio, ld, top, careful):
+def _working_set(W, m, x, ratio, words, top, careful):
     """Coefficients that are not 0, and the worst violators; `ratio` is spent. Returns their number."""
     for p in range(m):
-        if x[W[p]] != 0:
-            ratio[W[p]] = np.inf
+        if at(x, W[p]) != 0:
+            put(ratio, W[p], np.inf)
     level = 1.0 if top <= NEAR else (1 + top) / 2
     if careful:
         level = max(1.0, top * (1 - TIE))
     m = 0
-    for j in range(0, ld, LANES):
-        bits = _above(ratio, j, level)
+    for j in range(0, words, WORD):
+        bits = above(ratio, j, level)
         while bits != 0:
-            W[m] = j + _lowest_bit(bits)
+            W[m] = j + lowest_bit(bits)
             m += 1
             bits &= bits - 1
     return m
 
 
 @inlined
-def _sweep(H, lw, curve, h, b, t, m, positive):
-    for p in range(m):
-        old = b[p]
-        z = H[p * lw + p] * old + h[p]
-        high, low = z - t[p], z + t[p]
-        high = high if high > 0 else 0.0
-        low = low if low < 0 and not positive else 0.0
-        new = (high + low) * curve[p]
-        b[p] = new
-        step = new - old
-        for q in range(0, lw, LANES):
-            _subtract(h, q, H, p * lw + q, step)
+def _sweep(H, lw, h, b, low, high, curve, sweeps):
+    p = 0
+    for _ in range(sweeps * lw // LANES):
+        descend(H, lw, h, b, low, high, curve, p)
+        p += LANES
+        if p == lw:
+            p = 0
 
 
 @inlined
-def _solve_signs(H, lw, curve, h, b, t, m, positive, careful, S, R, d, e):
+def _solve_signs(H, lw, h, b, low, t, curve, m, careful, most, S, R, L, d, e):
     count, level, fresh = 0, False, -1
     if careful:
         for p in range(m - 1, -1, -1):
             if b[p] == 0:
                 fresh = p
-    while count <= m:
+    while count < most:
         count += 1
         n = 0
         for p in range(m):
-            if b[p] != 0 or p == fresh:
+            if at(b, p) != 0 or p == fresh:
                 S[n] = p
                 n += 1
         if n == 0:
             break
-        solved = _direction(H, lw, h, b, t, n, S, R, d, e)
+        solved = _direction(H, lw, h, b, t, n, S, R, L, d, e)
         step, last = 1.0, -1
         if solved < n:
             n, step = solved + 1, np.inf
             level |= _downhill(h, b, t, S, d, n)
         for p in range(n):
-            size, way = abs(b[S[p]]), d[p] * _sign(b[S[p]], h[S[p]])
+            size, way = abs(at(b, S[p])), at(d, p) * _sign(at(b, S[p]), at(h, S[p]))
             if way < 0 and size <= -step * way:
                 step, last = size / -way, p
         if step == np.inf:
             break
         for p in range(n):
-            b[S[p]] += step * d[p]
-            for q in range(0, lw, LANES):
-                _subtract(h, q, H, S[p] * lw + q, step * d[p])
+            put(b, S[p], at(b, S[p]) + step * at(d, p))
         fresh = -1
-        if last < 0:
+        if last < 0:  # that was the minimum
             break
+        for p in range(n):
+            for q in range(0, lw, LANES):
+                subtract(h, q, H, S[p] * lw + q, step * at(d, p))
         b[S[last]] = 0.0
         if not careful:
-            for _ in range(RETRIES):
-                _sweep(H, lw, curve, h, b, t, m, positive)
+            _sweep(H, lw, h, b, low, t, curve, RETRIES)
     return count, level
 
 
@@ -342,33 +269,60 @@ def _sign(b, h):
 
 
 @inlined
-def _direction(H, lw, h, b, t, n, S, R, d, e):
+def _direction(H, lw, h, b, t, n, S, R, L, d, e):
     """Where to go from b while its signs hold, in d; returns n, or how many atoms come before one that they span."""
-    ls = (n + LANES) // LANES * LANES  # the right-hand side is one more column
+    ls = _whole(n + 1, LANES)  # the right-hand side is one more column
     for p in range(n):
+        row, to = S[p] * lw, p * ls
         for q in range(p, n):
-            R[p * ls + q] = H[S[p] * lw + S[q]]
-        R[p * ls + n] = h[S[p]] - _sign(b[S[p]], h[S[p]]) * t[S[p]]
-    # by elimination R becomes the upper factor, row by row; what is left of the diagonal is never read
-    solved, column = n, n
-    for p in range(n):
-        pivot = R[p * ls + p]
-        if pivot <= PIVOT * H[S[p] * lw + S[p]]:
-            solved, column = p, p
-            break
-        inverse = 1 / pivot
-        e[p] = inverse
-        for q in range(p + 1, n):
-            factor = R[p * ls + q] * inverse
-            for u in range(q // LANES * LANES, ls, LANES):
-                _subtract(R, q * ls + u, R, p * ls + u, factor)
+            put(R, to + q, at(H, row + S[q]))
+        bp, hp = at(b, S[p]), at(h, S[p])
+        put(R, to + n, hp - _sign(bp, hp) * at(t, S[p]))
+    solved = _factor(R, L, n, ls, e, H, lw, S)
+    column = n if solved == n else solved
     for p in range(solved):
-        d[p] = R[p * ls + column]
+        d[p] = at(R, p * ls + column) * e[p]
     for p in range(solved - 1, -1, -1):
-        d[p] *= e[p]
-        for q in range(p):
-            d[q] -= R[q * ls + p] * d[p]
+        dp = at(d, p)
+        for q in range(0, p, LANES):
+            subtract(d, q, L, p * ls + q, dp)
+        put(e, p, dp)
+    for p in range(solved):
+        d[p] = e[p]
     return solved
+
+
+@inlined
+def _factor(R, L, n, ls, e, H, lw, S):
+    """Eliminate: ``L E^-1 L^T`` is what R was, and R becomes ``E^-1 L^T``; the diagonal of L is not stored.
+
+    Returns how many rows came before one that depends on them.
+    """
+    for p in range(0, n, 4):
+        last = min(p + 4, n)
+        for q in range(p, last):
+            for i in range(p, q):
+                factor = at(R, i * ls + q) * e[i]
+                for u in range(q // LANES * LANES, ls, LANES):
+                    subtract(R, q * ls + u, R, i * ls + u, factor)
+                put(L, q * ls + i, factor)
+            pivot = at(R, q * ls + q)
+            if pivot <= PIVOT * at(H, S[q] * (lw + 1)):
+                return q
+            e[q] = 1 / pivot
+        r0 = p * ls
+        r1, r2, r3 = r0 + ls, r0 + 2 * ls, r0 + 3 * ls
+        for q in range(last, n):
+            row = q * ls
+            f0, f1 = at(R, r0 + q) * e[p], at(R, r1 + q) * e[p + 1]
+            f2, f3 = at(R, r2 + q) * e[p + 2], at(R, r3 + q) * e[p + 3]
+            for u in range(q // LANES * LANES, ls, LANES):
+                subtract_four(R, row + u, R, r0 + u, r1 + u, r2 + u, r3 + u, f0, f1, f2, f3)
+            put(L, row + p, f0)
+            put(L, row + p + 1, f1)
+            put(L, row + p + 2, f2)
+            put(L, row + p + 3, f3)
+    return n
 
 
 @inlined
@@ -419,6 +373,7 @@ def _operator(kind, v, step, reg, shape):
     return prox.log_sum(v, step * reg, shape)
 
 
+@compiled
 def _separable_block(
     start, stop, block, C, G, kind, regs, weights, shapes, positive, tol, max_iter, A, n_iter, converged
 ):
@@ -461,14 +416,9 @@ def _separable_block(
                 if change != 0:
                     x[j] = new
                     for q in range(0, ld, LANES):
-                        _subtract(g, q, G, j * ld + q, change)
+                        subtract(g, q, G, j * ld + q, change)
                 largest, top = max(largest, abs(change)), max(top, abs(new))
             n_iter[i] += 1
             quiet = largest <= tol * top
         for j in range(k):
             A[i, j] = x[j]
-
-
-# the formulas are a part of what is compiled
-_separable_block.__qualname__ += f"_{prox._digest()}"
-_separable_block = compiled(_separable_block)

@@ -24,7 +24,7 @@ REGULARISATION = 1e-10
 
 def anderson(block: Block) -> Outcome:
     """Solve a block by sweeps of coordinate descent, every fifth followed by an extrapolation kept if it is better."""
-    return drive(block, lambda part: _Sweeps(part, [part.start.copy()]), float(1 / block.G.diagonal().max()))
+    return drive(block, lambda part: _Sweeps(part, [part.start.copy()]), 1 / block.G.diagonal())
 
 
 class _Sweeps:

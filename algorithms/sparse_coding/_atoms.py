@@ -25,7 +25,7 @@ EVIDENCE = 10
 def power_of_two(x: Floats) -> float:
     """A power of two near the largest magnitude in `x`; 1 for zeros."""
     top = float(np.max(abs(x), initial=0.0))
-    return float(np.ldexp(1.0, np.frexp(top)[1])) if top > 0 else 1.0
+    return float(np.ldexp(1.0, min(np.frexp(top)[1], 1023))) if top > 0 else 1.0
 
 
 def initial(X: Floats, n_atoms: int, init: Floats | None, positive: bool, rng: np.random.Generator) -> Floats:

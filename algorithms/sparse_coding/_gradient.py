@@ -39,14 +39,14 @@ def curvature(G: Array) -> float:
     return float(top * min(MARGIN * value, bound))
 
 
-def stationarity(block: Block, A: Array, g: Array, step: float) -> Array:
-    """How far a proximal step would move the largest coefficient, in units of the largest there is."""
+def stationarity(block: Block, A: Array, g: Array, step: float | Array) -> Array:
+    """How far a proximal step would move any coefficient, in units of the largest there is; a step, or one an atom."""
     moved = abs(block.penalty.prox(A + step * g, step, block.positive) - A).max(axis=1)
     size = abs(A).max(axis=1)
     return np.where(moved > 0, moved / np.where(size > 0, size, 1.0), 0.0) + np.where((moved > 0) & (size == 0), 1.0, 0)
 
 
-def drive(block: Block, begin: Callable[[Block], Callable[[], Array]], step: float) -> Outcome:
+def drive(block: Block, begin: Callable[[Block], Callable[[], Array]], step: float | Array) -> Outcome:
     """Run a method until every signal is done, and test every `EVERY` iterations.
 
     ``begin(block)`` gives a function that does one iteration on all signals of its block and returns their codes; it

@@ -9,6 +9,9 @@ from numcore.algorithms.sparse_coding._problem import Block, Outcome, duality_ga
 
 __all__ = ["homotopy"]
 
+ROUNDING = 1e-12
+"""Knots so near above the regularisation stand for it: at the value of `reg_max` the code is 0, however that rounds."""
+
 
 def homotopy(block: Block) -> Outcome:
     """Solve a block by following the path of each signal; a stretch between two knots is an iteration."""
@@ -24,7 +27,7 @@ def homotopy(block: Block) -> Outcome:
             A[i] = 0.0
             A[i, stretch.support] = stretch.at(reached)
             n_iter[i], degenerate[i] = count, stretch.blocked
-            if stretch.low <= reg or count == block.max_iter:
+            if stretch.low <= reg * (1 + ROUNDING) or count == block.max_iter:
                 break
     g = block.correlation(A)
     gaps = duality_gap(block, A, g)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import NDArray
+from scipy.linalg import lapack
 
 from numcore.dispatch import dispatchable
 from numcore.prox._formulas import FORMULAS
@@ -33,6 +33,9 @@ TIE = 1e-14
 
 PIVOT = 1e-10
 """A squared pivot below this part of the diagonal means that an atom is spanned by those before it."""
+
+ROUNDING = 16 * 2.0**-52
+"""Correlations are known to this part of the norms of signal and atom."""
 
 LEVEL = 1e-12
 """A slope below this part of its terms is none."""
@@ -76,21 +79,22 @@ def lasso_codes(
     """
     n = len(C)
     values, n_iter, degenerate = np.zeros((2, n)), np.zeros(n, np.int64), np.zeros(n, bool)
+    room = ROUNDING * np.sqrt(G.diagonal())
     for i in range(n):
         t = regs[i] * weights[i if len(weights) > 1 else 0]
-        found = _lasso(C[i], G, squares[i], goals[i], t, positive, max_iter, A[i])
+        found = _lasso(C[i], G, squares[i], goals[i], t, np.sqrt(squares[i]) * room, positive, max_iter, A[i])
         values[0, i], values[1, i], n_iter[i], degenerate[i] = found
     return values, n_iter, degenerate
 
 
 def _lasso(
-    c: Array, G: Array, square: float, goal: float, t: Array, positive: bool, max_iter: int, a: Array
+    c: Array, G: Array, square: float, goal: float, t: Array, room: Array, positive: bool, max_iter: int, a: Array
 ) -> tuple[float, float, int, bool]:
     count, degenerate, unit, before = 0, False, 1 / t, np.inf
     while True:
-        S = np.flatnonzero(a)
+        S = a.nonzero()[0]
         g = c - a[S] @ G[S]
-        ratio = (g if positive else abs(g)) * unit
+        ratio = ((g if positive else abs(g)) - room) * unit
         top = max(float(ratio.max()), 1.0)
         # the dual point is the residual times s; see duality_gap
         s, inner, penalty = 1 / top, float(a[S] @ g[S]), float(t[S] @ abs(a[S]))
@@ -101,14 +105,15 @@ def _lasso(
         # while some violate by far, only those: the rest may well not last
         careful = count >= PATIENCE
         floor = max(1.0, top * (1 - TIE)) if careful else 1.0 if top <= NEAR else (1 + top) / 2
-        W = np.flatnonzero((a != 0) | (ratio > floor))
-        H, h, b = G[np.ix_(W, W)], g[W], a[W]
+        W = ((a != 0) | (ratio > floor)).nonzero()[0]
+        H, h, b = G[W[:, None], W], g[W], a[W]
         if not careful:
-            for _ in range(SWEEPS):
+            sweeps = min(SWEEPS, max_iter - count)
+            for _ in range(sweeps):
                 _sweep(H, h, b, t[W], positive)
-            count += SWEEPS
-        if careful or top <= SETTLED or top > SLOW * before:
-            solved, level = _solve_signs(H, h, b, t[W], positive, careful)
+            count += sweeps
+        if count < max_iter and (careful or top <= SETTLED or top > SLOW * before):
+            solved, level = _solve_signs(H, h, b, t[W], positive, careful, max_iter - count)
             count += solved
             degenerate |= level
         a[W], before = b, top
@@ -116,28 +121,32 @@ def _lasso(
 
 def _sweep(H: Array, h: Array, b: Array, t: Array, positive: bool) -> None:
     """One sweep of coordinate descent; `h` is the correlation with the residual."""
-    for p in range(b.size):
-        z = H[p, p] * b[p] + h[p]
-        new = (max(z - t[p], 0.0) + (0.0 if positive else min(z + t[p], 0.0))) / H[p, p]
-        h -= (new - b[p]) * H[p]
-        b[p] = new
+    # as Python's own numbers, which are quicker one by one
+    for p, (curve, old, threshold) in enumerate(zip(H.diagonal().tolist(), b.tolist(), t.tolist(), strict=True)):
+        z = curve * old + h.item(p)
+        size = abs(z) - threshold
+        new = 0.0 if size <= 0 or (positive and z < 0) else size / curve if z > 0 else -size / curve
+        if new != old:
+            h -= (new - old) * H[p]
+            b[p] = new
 
 
-def _solve_signs(H: Array, h: Array, b: Array, t: Array, positive: bool, careful: bool) -> tuple[int, bool]:
+def _solve_signs(H: Array, h: Array, b: Array, t: Array, positive: bool, careful: bool, most: int) -> tuple[int, bool]:
     """Go to the minimum for the signs that b has; where a coefficient reaches 0 first, drop it there and try again.
 
     `careful` lets one new coefficient in at most, the first, with the sign that its correlation asks for, and none
-    come back. Returns the number of solutions, and whether two codes were found to be as good as each other.
+    come back. Returns the number of solutions, `most` at most, and whether two codes were found to be as good as each
+    other.
     """
     count, level = 0, False
     fresh = int(np.argmax(b == 0)) if careful and not b.all() else -1
-    while count <= b.size:
+    while count < min(b.size + 1, most):
         count += 1
-        S = np.flatnonzero((b != 0) | (np.arange(b.size) == fresh))
+        S = ((b != 0) | (np.arange(b.size) == fresh)).nonzero()[0]
         if not S.size:
             break
         signs = np.where(b[S] != 0, np.sign(b[S]), np.where(h[S] > 0, 1.0, -1.0))
-        d, spanned = _direction(H[np.ix_(S, S)], h[S] - t[S] * signs)
+        d, spanned = _direction(H[S[:, None], S], h[S] - t[S] * signs)
         S, signs = S[: d.size], signs[: d.size]
         if spanned:
             d, flat = _downhill(h[S], signs, t[S], d)
@@ -153,7 +162,7 @@ def _solve_signs(H: Array, h: Array, b: Array, t: Array, positive: bool, careful
         fresh = -1
         if nearest > step:
             break
-        b[S[np.flatnonzero(reach == nearest)[-1]]] = 0.0
+        b[S[(reach == nearest).nonzero()[0][-1]]] = 0.0
         if not careful:
             for _ in range(RETRIES):
                 _sweep(H, h, b, t, positive)
@@ -161,18 +170,17 @@ def _solve_signs(H: Array, h: Array, b: Array, t: Array, positive: bool, careful
 
 
 def _direction(H: Array, y: Array) -> tuple[Array, bool]:
-    """``H^-1 y`` by elimination; or, if an atom is spanned by those before it, their combination that is this atom."""
+    """``H^-1 y``; or, if an atom is spanned by those before it, their combination that is this atom."""
     n = len(H)
-    R = np.column_stack([H, y])
-    solved = n
-    for p in range(n):
-        if R[p, p] <= PIVOT * H[p, p]:
-            solved = p
-            break
-        R[p + 1 :, p:] -= np.outer(R[p, p + 1 : n] / R[p, p], R[p, p:])
-    column = solved
-    d = scipy.linalg.solve_triangular(R[:solved, :solved], R[:solved, column]) if solved else np.empty(0)
-    return (d, False) if solved == n else (np.append(d, -1.0), True)
+    # straight from LAPACK: on systems this small, what surrounds it in SciPy takes most of the time
+    L, failed = lapack.dpotrf(H, lower=1)
+    reached = failed - 1 if failed else n
+    weak = (L.diagonal()[:reached] ** 2 <= PIVOT * H.diagonal()[:reached]).nonzero()[0]
+    solved = int(weak[0]) if weak.size else reached
+    if solved == n:
+        return lapack.dpotrs(L, y, lower=1)[0], False
+    d = lapack.dposv(H[:solved, :solved], H[:solved, solved], lower=1)[1] if solved else np.empty(0)
+    return np.append(d, -1.0), True
 
 
 def _downhill(h: Array, signs: Array, t: Array, d: Array) -> tuple[Array, bool]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import NDArray
 
 from numcore.dispatch import dispatchable
@@ -26,6 +25,9 @@ ROUNDING = 32
 
 TIE = 1e-9
 """Scores that differ by this part are equal, or by `ROUNDING` roundings if that is more."""
+
+ENTRIES = 2**22
+"""Entries of V for the signals that are worked on at once."""
 
 DOUBTFUL = 1e-8
 """A squared residual below this part of the signal's is formed afresh: as a difference it has no digits left."""
@@ -70,58 +72,65 @@ def pursue(
     ends : (n,) int array
         `FULL`, `EXPLAINED`, `DEPENDENT` or `REACHED`.
     """
-    n, rounding = len(X), ROUNDING * float(np.finfo(C.dtype).eps)
+    n, k = C.shape
     atoms, values = np.full((n, most), -1, np.int64), np.zeros((n, most))
     counts, squares, ends = np.zeros(n, np.int64), np.zeros(n), np.zeros(n, np.int64)
-    for i in range(n):
-        x, c = X[i].astype(np.float64), C[i].astype(np.float64)
-        chosen, ends[i] = _pursue_one(x, c, G, D, most, tol[i], optimal, rounding)
-        a = _solve(G, c, chosen)
-        r = x - a @ D[chosen]
-        counts[i], squares[i] = len(chosen), r @ r
-        atoms[i, : len(chosen)], values[i, : len(chosen)] = chosen, a
+    step = max(1, ENTRIES // max(most * k, 1))
+    for rows in (slice(begin, begin + step) for begin in range(0, n, step)):
+        atoms[rows], ends[rows] = _choose(X[rows], C[rows], G, D, most, tol[rows], optimal)
+        values[rows], squares[rows] = _least_squares(X[rows], C[rows], G, D, atoms[rows])
+        counts[rows] = np.count_nonzero(atoms[rows] >= 0, axis=1)
     return atoms, values, counts, squares, ends
 
 
-def _pursue_one(
-    x: Array, c: Array, G: Array, D: Array, most: int, tol: float, optimal: bool, rounding: float
-) -> tuple[list[int], int]:
-    k, square = c.size, float(x @ x)
-    V, g, q = np.zeros((most, k)), c.copy(), np.ones(k)
-    noise, left = rounding * np.sqrt(square), square
-    chosen: list[int] = []
-    while True:
-        if left <= max(tol, 0.0) + DOUBTFUL * square:
-            r = x - _solve(G, c, chosen) @ D[chosen]
-            left = float(r @ r)
-        if left <= tol:
-            return chosen, REACHED
-        if len(chosen) == most:
-            return chosen, FULL
-        heard = abs(g) > noise
-        if optimal:
-            score = np.where(heard & (q > PIVOT), g * g / np.maximum(q, PIVOT), 0.0)
-        else:
-            score = np.where(heard, abs(g), 0.0)
-        top = score.max(initial=0.0)
-        if top == 0:
-            return chosen, DEPENDENT if heard.any() else EXPLAINED
-        j = int(np.argmax(score >= top * (1 - max(TIE, rounding))))  # of those that tie, the first
-        if q[j] <= PIVOT:
-            return chosen, DEPENDENT
-        pivot, s = np.sqrt(q[j]), len(chosen)
-        y = g[j] / pivot
-        V[s] = (G[j] - V[:s, j] @ V[:s]) / pivot
-        g -= y * V[s]
-        q -= V[s] ** 2
+def _choose(
+    X: Array, C: Array, G: Array, D: Array, most: int, tol: Array, optimal: bool
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The atoms of each signal, and why they are no more."""
+    n, k = C.shape
+    rounding, every = ROUNDING * float(np.finfo(C.dtype).eps), np.arange(n)
+    V, g, q = np.zeros((n, most, k)), C.astype(np.float64), np.ones((n, k))
+    square = np.sum(X.astype(np.float64) ** 2, axis=1)
+    noise, left = rounding * np.sqrt(square), square.copy()
+    atoms, ends, live = np.full((n, most), -1), np.full(n, FULL), np.ones(n, bool)
+
+    def end(which: NDArray[np.bool_], why: Any) -> None:
+        ends[live & which] = np.broadcast_to(why, n)[live & which]
+        live[which] = False
+
+    for s in range(most + 1):
+        doubtful = live & (left <= np.maximum(tol, 0.0) + DOUBTFUL * square)
+        left[doubtful] = _least_squares(X[doubtful], C[doubtful], G, D, atoms[doubtful, :s])[1]
+        end(left <= tol, REACHED)
+        if s == most or not live.any():
+            break
+        heard = abs(g) > noise[:, None]
+        score = np.where(heard & (q > PIVOT), g * g / np.maximum(q, PIVOT), 0.0) if optimal else abs(g) * heard
+        top = score.max(axis=1)
+        end(top == 0, np.where(heard.any(axis=1), DEPENDENT, EXPLAINED))
+        j = np.argmax(score >= top[:, None] * (1 - max(TIE, rounding)), axis=1)  # of those that tie, the first
+        end(q[every, j] <= PIVOT, DEPENDENT)
+        # signals that have ended go along, with steps of 0
+        pivot = np.sqrt(np.where(live, q[every, j], 1.0))
+        v = (G[j] - (V[every, None, :s, j] @ V[:, :s])[:, 0]) * (live / pivot)[:, None]
+        y = g[every, j] * live / pivot
+        V[:, s] = v
+        g -= y[:, None] * v
+        q -= v * v
         left -= y * y
-        chosen.append(j)
+        atoms[live, s] = j[live]
+        chosen = every[live, None], atoms[live, : s + 1]
         g[chosen], q[chosen] = 0.0, 1.0
+    return atoms, ends
 
 
-def _solve(G: Array, c: Array, chosen: list[int]) -> Array:
-    """Least squares over the chosen atoms."""
-    if not chosen:
-        return np.zeros(0)
-    factor = scipy.linalg.cho_factor(G[np.ix_(chosen, chosen)], lower=True, check_finite=False)
-    return scipy.linalg.cho_solve(factor, c[chosen], check_finite=False)
+def _least_squares(X: Array, C: Array, G: Array, D: Array, atoms: NDArray[np.int64]) -> tuple[Array, Array]:
+    """The coefficients of the atoms, 0 where the number is -1, and the squared residual."""
+    n, most = atoms.shape
+    used = atoms >= 0
+    H = np.where(used[:, :, None] & used[:, None, :], G[atoms[:, :, None], atoms[:, None, :]], np.eye(most))
+    c = np.where(used, np.take_along_axis(C, atoms, axis=1), 0.0)
+    a: Array = np.linalg.solve(H, c[:, :, None])[:, :, 0] if most else np.zeros((n, 0))
+    code = np.zeros(C.shape)
+    code[np.nonzero(used)[0], atoms[used]] = a[used]
+    return a, np.sum((X - code @ D) ** 2, axis=1)

@@ -50,6 +50,10 @@ KINDS = {
 PENALTIES = (*KINDS, "group", "tree")
 CONVEX = ("l1", "elastic_net", "group", "tree")
 
+LEEWAY = 1e-8
+"""By so much, relative to atom and signal, residuals may correlate with atoms in no group, where codes may not be
+negative: exactly 0 is out of reach."""
+
 HALVINGS = 60
 """Steps of the search for a dual norm: as many as a float has bits, and a few."""
 
@@ -124,7 +128,9 @@ class Penalty:
     def scaled(self, scales: Array, atoms: Any, norms: Array, rows: slice) -> SeparablePenalty | GroupPenalty:
         """The penalty of codes divided by `scales`, over the `atoms` (indices), whose norms are `norms`."""
         if self.groups is not None:
-            return GroupPenalty(self.groups, self.weights, self.reg / scales, nested=self.name == "tree")
+            room = LEEWAY * norms
+            room[self.groups.indices] = np.inf
+            return GroupPenalty(self.groups, self.weights, self.reg / scales, self.name == "tree", room)
         kind = KINDS[self.name]
         own = self.weights[rows] if len(self.weights) > 1 else self.weights
         weights, reg = own[:, atoms], self.l1_reg
@@ -197,15 +203,18 @@ class SeparablePenalty:
 
 
 class GroupPenalty:
-    """``regs_i sum_g w_g |a_g|`` over groups that are disjoint or nested, smaller ones first."""
+    """``regs_i sum_g w_g |a_g|`` over groups that are disjoint or nested, smaller ones first.
+
+    `room` is, for atoms in no group, how far above 0 the dual may go there, and inf for all others.
+    """
 
     formula = "group"
 
-    def __init__(self, groups: Groups, weights: Array, regs: Array, nested: bool) -> None:
-        self.groups, self.weights, self.regs, self.nested = groups, weights, regs, nested
+    def __init__(self, groups: Groups, weights: Array, regs: Array, nested: bool, room: Array) -> None:
+        self.groups, self.weights, self.regs, self.nested, self.room = groups, weights, regs, nested, room
 
     def taken(self, rows: Any) -> GroupPenalty:
-        return GroupPenalty(self.groups, self.weights, self.regs[rows], self.nested)
+        return GroupPenalty(self.groups, self.weights, self.regs[rows], self.nested, self.room)
 
     def prox(self, V: Array, step: float, positive: bool) -> Array:
         # the norms are homogeneous, so that thresholds that differ between signals become units of the rows
@@ -226,15 +235,16 @@ class GroupPenalty:
     def dual_scale(self, g: Array, positive: bool) -> Array:
         """The largest s <= 1 for which ``s g`` is in the dual ball: where the operator of the penalty sends it to 0."""
         V = np.maximum(g, 0.0) if positive else g.copy()
+        free = np.min(np.where(self.room < V, self.room, 1.0) / np.where(self.room < V, V, 1.0), axis=1, initial=1.0)
         if not self.nested:
-            return 1 / np.maximum(1.0, self._largest_ratio(V))
+            return np.minimum(free, 1 / np.maximum(1.0, self._largest_ratio(V)))
         low, high = np.zeros(len(V)), np.ones(len(V))  # low always fits
         inside = self._fits(V, high)
         for _ in range(HALVINGS):
             middle = (low + high) / 2
             fits = self._fits(V, middle)
             low, high = np.where(fits, middle, low), np.where(fits, high, middle)
-        return np.where(inside, 1.0, low)
+        return np.minimum(free, np.where(inside, 1.0, low))
 
     def _fits(self, V: Array, s: Array) -> NDArray[np.bool_]:
         regs = np.where(self.regs > 0, self.regs, 1.0)

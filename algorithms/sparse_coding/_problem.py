@@ -1,8 +1,8 @@
 """The coding problem: checked signals and dictionary, the blocks that solvers see, and the way back from their codes.
 
 Solvers work in float64 on blocks of signals divided by powers of two, so that no scale of the data can overflow. They
-see a problem in which every coefficient is penalised: atoms that are zero or forbidden are left out, those without a
-penalty are eliminated, and the quadratic part of an elastic net stands in the Gram matrix.
+see a problem in which every coefficient is penalised: atoms that are zero, forbidden or like an earlier one are left
+out, those without a penalty are eliminated, and the quadratic part of an elastic net stands in the Gram matrix.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from numcore.algorithms.sparse_coding._loops import ROUNDING
 from numcore.algorithms.sparse_coding._penalty import Penalty, SeparablePenalty
 from numcore.arrays import as_floating
 from numcore.prox._vectors import Groups
@@ -29,9 +30,9 @@ BLOCK = 2048
 SINGULAR = 1e-12
 """Of what an atom was, the part (squared) below which the rest of it counts as nothing."""
 
-SLIGHT = 1e-9
-"""The threshold that stands for none, relative to atom and signal, where coefficients may not be negative: a dual point
-must leave some room."""
+SLIGHT = 1e-12
+"""The threshold that stands for none, relative to atom and signal, where coefficients may not be negative. A hundred
+times what `ROUNDING` forgives."""
 
 
 def is_dask(X: Any) -> bool:
@@ -149,7 +150,8 @@ def duality_gap(block: Block, A: Array, g: Array) -> Array:
 
     Written as ``(1 - s)^2 |r|^2 / 2 + penalty - s <a, g>`` it has no large terms to cancel near the solution.
     """
-    s = block.penalty.dual_scale(g, block.positive)
+    room = ROUNDING * np.sqrt(block.squares[:, None] * block.G.diagonal())
+    s = block.penalty.dual_scale(np.sign(g) * np.maximum(abs(g) - room, 0.0), block.positive)
     inner = np.sum(A * g, axis=1)
     residual = np.maximum(block.squares - np.sum(A * block.C, axis=1) - inner, 0.0)
     return np.maximum((1 - s) ** 2 * residual / 2 + block.penalty.value(A) - s * inner, 0.0)
@@ -161,7 +163,9 @@ class Problem:
     Attributes
     ----------
     kept : (k',) int array
-        Atoms that are penalised, neither zero nor of infinite weight.
+        Atoms that are penalised, neither zero nor of infinite weight nor a copy.
+    copies, copied : (c,) int arrays
+        Atoms that equal an earlier one, and that one, which gets what both could have.
     free : (f,) int array
         Atoms without penalty, which are eliminated: their coefficients follow from the others by least squares.
     G : (k', k') array
@@ -183,6 +187,8 @@ class Problem:
         self.free = np.flatnonzero(usable & unpenalised & (not positive))
         self.kept = np.flatnonzero(usable & ~(unpenalised & (not positive)))
         self.penalty = penalty
+        self.copies, self.copied = self._repeated()
+        self.kept = np.setdiff1d(self.kept, self.copies, assume_unique=True)
         self._eliminate(full, diagonal)
         if self.penalty.groups is not None:
             self.penalty = self._regrouped(self.penalty)
@@ -202,6 +208,25 @@ class Problem:
             covered[members] |= weight > 0
             forbidden[members] |= weight == np.inf
         return (diagonal > 0) & ~forbidden, ~covered | (penalty.reg == 0)
+
+    def _repeated(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Atoms that equal an earlier one and cost the same, and the first of each kind.
+
+        Not where shares are cheaper than the whole, as in an elastic net, or where a coefficient is not priced alone.
+        """
+        pairs = []
+        if self.penalty.groups is None and len(self.penalty.weights) == 1 and self.penalty.ridge() is None:
+            first: dict[Any, int] = {}
+            for j in self.kept.tolist():
+                earlier = first.setdefault((self.D[j].tobytes(), self.penalty.weights[0, j]), j)
+                if earlier != j:
+                    pairs.append((j, earlier))
+        copies, copied = np.array(pairs, np.intp).reshape(-1, 2).T
+        return copies, copied
+
+    def ambiguous(self, code: NDArray[Any]) -> NDArray[np.bool_]:
+        """Which codes use an atom that another one could replace."""
+        return np.any(code[:, self.copied] != 0, axis=1)
 
     def _floored(self, penalty: SeparablePenalty) -> SeparablePenalty:
         """The penalty with slight thresholds in place of none, where free atoms were not eliminated."""
@@ -233,13 +258,14 @@ class Problem:
             self.cross, self.projection = self.cross[~within], self.projection[~within]
 
     def _regrouped(self, penalty: Penalty) -> Penalty:
-        """The groups in terms of the atoms that are kept."""
+        """The groups in terms of the atoms that are kept, those without a weight left out."""
         assert penalty.groups is not None
         place = np.full(self.n_atoms, -1)
         place[self.kept] = np.arange(self.kept.size)
         offsets, indices = penalty.groups.offsets, place[penalty.groups.indices]
         parts = [indices[begin:end] for begin, end in itertools.pairwise(offsets)]
-        chosen = [(p[p >= 0], w) for p, w in zip(parts, penalty.weights, strict=True) if w > 0 and (p >= 0).any()]
+        weights = penalty.weights if penalty.reg > 0 else np.zeros(len(parts))
+        chosen = [(p[p >= 0], w) for p, w in zip(parts, weights, strict=True) if w > 0 and (p >= 0).any()]
         members = [p for p, _ in chosen]
         groups = Groups(
             np.concatenate([np.empty(0, np.int64), *members]), np.cumsum([0, *map(len, members)]), self.kept.size
@@ -260,6 +286,8 @@ class Problem:
             full = init.astype(np.float64) / scales[:, None]
             if self.positive:
                 np.maximum(full, 0.0, out=full)
+            for copy, copied in zip(self.copies, self.copied, strict=True):
+                full[:, copied] += full[:, copy]
             start, free_start = np.ascontiguousarray(full[:, self.kept]), full[:, self.free]
         free_c = C[:, self.free]
         if self.kept.size < self.n_atoms:

@@ -23,6 +23,9 @@ RELAXATION = 1.8
 LEAST = 1e-2
 """Maps smaller than this part of what would make the image are zero for the purpose of relative residuals."""
 
+ORDINARY = 32.0
+"""Filters with norms up to this, or down to its inverse, are taken as they are."""
+
 TINY = float(np.finfo(np.float64).tiny)
 
 BALANCE, FACTOR = 10.0, 2.0
@@ -83,7 +86,8 @@ def conv_encode(
         The regularisation.
     rho : float, optional
         The penalty that ADMM begins with; by default ``50 reg / s + 0.5``, with s the largest magnitude in an image, up
-        to a power of two. It is then doubled or halved where one residual is ten times the other.
+        to a power of two. It is then doubled or halved where one residual is ten times the other. Filters whose norms
+        are far from 1 are divided by the largest first, up to a power of two, and `reg` with them.
     tol : float
         Both residuals, relative, have to be at most this.
     max_iter : int
@@ -131,16 +135,25 @@ def conv_encode(
     scales = np.array([power_of_two(image) for image in x])
     rho = None if rho is None else as_number(rho, "rho", above=0)
     loop = Loop("conv_encode", tol=as_number(tol, "tol", above=0, closed=True), max_iter=max_iter)
-    admm = _Admm(x / scales[:, None, None].astype(x.dtype), d, reg / scales, rho)
+    unit = _unit(d)
+    scaled = (x / scales[:, None, None]).astype(x.dtype), (d / unit).astype(x.dtype)
+    admm = _Admm(*scaled, reg / unit / scales, rho)
     for _ in loop.stage():
         admm.step()
         objectives = admm.objective() * scales**2
         residuals = np.maximum(admm.primal, admm.dual)
         loop.report(float(residuals.max()), objective=float(objectives.sum()))
     _warn_unless(loop, int(np.count_nonzero(residuals > loop.tol)), len(x))
-    code = admm.y * scales[:, None, None, None].astype(x.dtype)
+    code = (admm.y * (scales[:, None, None, None] / unit)).astype(x.dtype)
     objective, primal, dual = (float(part[0]) if single else part for part in (objectives, admm.primal, admm.dual))
     return ConvCodeResult(code[0] if single else code, objective, primal, dual, **loop.outcome)
+
+
+def _unit(d: Array) -> float:
+    """What the filters are divided by: 1 where the largest has a norm near 1, else a power of two near that norm."""
+    top = power_of_two(d)
+    unit = top * power_of_two(np.linalg.norm(d.astype(np.float64) / top, axis=(1, 2)))
+    return 1.0 if 1 / ORDINARY <= unit <= ORDINARY else unit
 
 
 def _warn_unless(loop: Loop, missed: int, count: int) -> None:
@@ -165,9 +178,8 @@ class _Admm:
         self.x_hat = self._to(x)[:, None]
         self.d_hat = self._to(d, self.shape)
         self.power = np.sum(abs(self.d_hat) ** 2, axis=0)
-        self.least = LEAST * np.sqrt(
-            np.sum(x.astype(np.float64) ** 2, axis=(1, 2)) / max(float(self.power.max()), TINY)
-        )
+        energy = np.sum(x.astype(np.float64) ** 2, axis=(1, 2))
+        self.least = LEAST * np.sqrt(energy) / np.sqrt(max(float(self.power.max()), TINY))
         self.y = np.zeros((len(x), len(d), *self.shape), x.dtype)
         self.u = np.zeros_like(self.y)
         self.y_hat = np.zeros((len(x), *self.d_hat.shape), self.d_hat.dtype)

@@ -22,7 +22,7 @@ from numcore.algorithms.sparse_coding._result import SparseCodeResult, warn_unle
 from numcore.arrays import as_choice, as_count, as_floating, as_number
 from numcore.results import Callback, Progress, State
 
-__all__ = ["reg_max", "sparse_encode"]
+__all__ = ["SOLVERS", "as_solver", "reg_max", "sparse_encode"]
 
 Solver = Callable[[Block], Outcome]
 
@@ -151,7 +151,7 @@ def sparse_encode(
     (array([1, 1]), True)
     """
     as_choice(penalty, "penalty", PENALTIES)
-    solve = _solver(solver, penalty)
+    solve = as_solver(solver, penalty)
     as_choice(restarts, "restarts", ("path", "none"))
     as_choice(positive, "positive", (True, False))
     signals, D = as_signals(X, dictionary)
@@ -174,7 +174,8 @@ def sparse_encode(
     return result
 
 
-def _solver(name: str, penalty: str) -> Solver:
+def as_solver(name: str, penalty: str) -> Solver:
+    """The solver of a name, checked to be one for this penalty."""
     as_choice(name, "solver", ("auto", *SOLVERS))
     grouped = penalty in ("group", "tree")
     if name == "auto":
@@ -249,7 +250,7 @@ def _fill(
     result.n_iter[rows] = outcome.n_iter
     result.n_nonzero[rows] = np.count_nonzero(result.code[rows], axis=1)
     result.converged[rows] = outcome.converged
-    result.degenerate[rows] = outcome.degenerate | problem.degenerate
+    result.degenerate[rows] = outcome.degenerate | problem.degenerate | problem.ambiguous(result.code[rows])
 
 
 def _trivial(block: Block) -> Outcome:

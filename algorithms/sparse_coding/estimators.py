@@ -11,12 +11,12 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
-from numcore.algorithms._estimators import FLOATS, restored_on_failure
+from numcore.algorithms._estimators import FLOATS, on_one_thread, restored_on_failure
 from numcore.algorithms.sparse_coding._atoms import signed
 from numcore.algorithms.sparse_coding._learning import METHODS, LearnerState, Plan
-from numcore.algorithms.sparse_coding._penalty import PENALTIES
+from numcore.algorithms.sparse_coding._penalty import PENALTIES, Penalty
 from numcore.algorithms.sparse_coding.dictionary import Learner, as_first_atoms
-from numcore.algorithms.sparse_coding.encode import SOLVERS, sparse_encode
+from numcore.algorithms.sparse_coding.encode import SOLVERS, as_solver, sparse_encode
 from numcore.arrays import Array, as_floating, as_rng
 
 __all__ = ["DictionaryLearner", "SparseCoder"]
@@ -69,7 +69,8 @@ class _Coder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         code = check_array(X, dtype=FLOATS)
         if code.shape[1] != len(D):
             raise ValueError(f"X must have a coefficient for each of the {len(D)} atoms; got shape {code.shape}")
-        return code @ D.astype(code.dtype, copy=False)
+        with on_one_thread():
+            return np.asarray(code @ D.astype(code.dtype, copy=False))
 
     def score(self, X: Any, y: Any = None) -> float:
         """Minus the mean objective of the codes of `X`: the greater the better.
@@ -168,7 +169,7 @@ class SparseCoder(_Coder):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Check that signals and dictionary go together.
+        """Check that parameters, signals and dictionary go together.
 
         Parameters
         ----------
@@ -181,7 +182,10 @@ class SparseCoder(_Coder):
         self
         """
         with restored_on_failure(self):
-            self._match(validate_data(self, X, dtype=FLOATS))
+            X = self._match(validate_data(self, X, dtype=FLOATS))
+            as_solver(self.solver, self.penalty)
+            n = len(self.weights) if np.ndim(self.weights) == 2 else len(X)  # the signals to come may be others
+            Penalty.check(self.penalty, self.reg, self.weights, self.penalty_params, n, len(self._atoms()))
             self.n_iter_ = 1
         return self
 

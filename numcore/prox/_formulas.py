@@ -130,7 +130,8 @@ def lq_penalty(xp: Any, a: Any, reg: Any, q: Any) -> Any:
 
 
 def mcp_active(xp: Any, a: Any, step: Any, reg: Any, gamma: Any) -> Any:
-    return a > xp.where(step < gamma, step * reg, reg * xp.sqrt(step * gamma))
+    # reg sqrt(step gamma), but steps of 1e-200 have no product
+    return a > step * reg * xp.sqrt(xp.where(step < gamma, 1 + 0 * step, gamma / step))
 
 
 def mcp_shrunk(xp: Any, a: Any, step: Any, reg: Any, gamma: Any) -> Any:

@@ -99,6 +99,21 @@ def test_scaling_image_and_reg_scales_the_code(scale):
     assert scaled.objective / scale / scale == pytest.approx(plain.objective, rel=1e-6)
 
 
+@pytest.mark.parametrize("scale", [1e150, 1e10, 1e-10, 1e-150])
+def test_scaling_filters_and_reg_scales_the_code_back(scale):
+    rng = np.random.default_rng(4)
+    x, d = rng.standard_normal((8, 9)), unit_filters(rng, 2, 3, 3)
+    plain, scaled = (conv_encode(x, s * d, reg=0.3 * s, tol=1e-6, max_iter=2000) for s in (1, scale))
+    assert plain.converged and scaled.converged
+    assert_allclose(scaled.code * scale, plain.code, atol=1e-5)
+    assert scaled.objective == pytest.approx(plain.objective, rel=1e-6)
+
+
+def test_filters_without_entries_give_zeros():
+    result = conv_encode(np.eye(6), np.zeros((2, 3, 3)))
+    assert result.converged and not result.code.any() and result.objective == 3
+
+
 def test_float32_stays_float32_and_near_float64():
     rng = np.random.default_rng(5)
     x, d = rng.standard_normal((16, 16)), unit_filters(rng, 3, 4, 4)

@@ -150,7 +150,7 @@ def test_planted_atoms_are_found(method, seeds):
 
 @few_epochs
 def test_the_online_method_finds_atoms_from_a_start_nearby():
-    X, D = planted(0)
+    X, D = planted(0, n=1500)
     start = D + 0.1 * np.random.default_rng(1).standard_normal(D.shape)
     result = learn_dictionary(X, 30, init=start, reg=0.05, batch_size=256, max_iter=10, rng=0)
     # thirty random atoms in 20 dimensions are coherent: with l1 codes a few end slightly off
@@ -160,9 +160,9 @@ def test_the_online_method_finds_atoms_from_a_start_nearby():
 @few_epochs
 @pytest.mark.parametrize("options", [{}, {"norm_constraint": "sphere"}, {"forget": 0.9}, {"penalty": "cel0"}])
 def test_the_running_mean_of_the_objective_falls(options):
-    X = laplace(0, n=1200)
-    result = learn_dictionary(X, 16, reg=0.5, batch_size=100, max_iter=6, rng=0, **options)
-    means = result.history["surrogate"].reshape(6, 12).mean(axis=1)
+    X = laplace(0, n=900)
+    result = learn_dictionary(X, 16, reg=0.5, batch_size=300, max_iter=5, rng=0, **options)
+    means = result.history["surrogate"].reshape(5, 3).mean(axis=1)
     assert np.all(np.diff(means[:4]) < 0) and means[-1] < 0.95 * means[0]
     norms = np.linalg.norm(result.dictionary, axis=1)
     assert norms.max() <= 1 + 1e-12
@@ -183,11 +183,11 @@ def test_codes_and_objective_are_of_the_final_dictionary(method):
 
 def test_learning_stops_where_the_objective_stands_still():
     X = laplace(0)
-    result = learn_dictionary(X, 10, reg=0.5, max_iter=500, tol=1e-3, rng=0)
-    assert result.converged and result.n_iter < 500
+    result = learn_dictionary(X, 10, reg=0.5, max_iter=500, tol=4e-3, rng=0)
+    assert result.converged and 10 < result.n_iter < 500
     latest = result.history["surrogate"][-11:]
-    assert np.ptp(latest) <= 1e-3 * latest.max()
-    assert result.history["change"][-1] <= 1e-3 < result.history["change"][:-1].min()
+    assert np.ptp(latest) <= 4e-3 * latest.max()
+    assert result.history["change"][-1] <= 4e-3 < result.history["change"][:-1].min()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

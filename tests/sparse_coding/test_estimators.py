@@ -3,6 +3,7 @@
 import inspect
 import pickle
 import warnings
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -41,7 +42,8 @@ def check_quietly(estimator, check):
 
 @parametrize_with_checks(
     [
-        DictionaryLearner(),
+        # a hundred atoms, as by default, take the reference loops half a minute
+        DictionaryLearner(100 if find_spec("numba") else 5),
         DictionaryLearner(5, method="ksvd", n_nonzero=2),
         DictionaryLearner(5, method="mod", positive_code=True, positive_dict=True),
     ]
@@ -294,5 +296,21 @@ def test_the_coder_works_in_a_pipeline(X):
 )
 def test_a_dictionary_that_does_not_fit_is_refused(X, dictionary, message):
     for call in (SparseCoder(dictionary).fit, SparseCoder(dictionary).transform):
+        with pytest.raises(ValueError, match=message):
+            call(X)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"solver": "homotopy", "penalty": "l0"}, "solver='homotopy' must be used with penalty='l1'"),
+        ({"solver": "cd", "penalty": "group", "penalty_params": {"groups": [[0, 1]]}}, "solver must be 'fista' or"),
+        ({"weights": [1.0, -1.0]}, "weights must not be negative"),
+        ({"weights": np.ones(3)}, "weights must have shape"),
+        ({"penalty": "lq"}, "penalty_params must hold 'q'"),
+    ],
+)
+def test_parameters_of_the_coder_that_do_not_go_together_are_refused_by_fit(X, options, message):
+    for call in (SparseCoder(np.eye(8)[:2], **options).fit, SparseCoder(np.eye(8)[:2], **options).transform):
         with pytest.raises(ValueError, match=message):
             call(X)
