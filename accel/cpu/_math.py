@@ -34,7 +34,7 @@ SHIFTS = np.uint64(30), np.uint64(27), np.uint64(31)
 
 @register_jitable
 def word_at(seed: Any, place: Any) -> Any:
-    """That of ``numcore.splitmix``, bit for bit, of uint64."""
+    """That of ``numcore.arrays``, bit for bit, of uint64."""
     z = seed + GOLDEN * place
     z = (z ^ (z >> SHIFTS[0])) * FIRST
     z = (z ^ (z >> SHIFTS[1])) * SECOND

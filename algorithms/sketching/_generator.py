@@ -1,6 +1,6 @@
 """Random numbers that are functions of a seed and a global row number, so that any rows can be drawn anywhere.
 
-The words are those of :mod:`numcore.splitmix`. The k-th of the `per_row` words of row i has the place
+The words are those of :func:`numcore.arrays.word_at`. The k-th of the `per_row` words of row i has the place
 ``i * per_row + k + 1``. Tables that serve different ends have different seeds, derived from the operator's by a tag.
 
 References
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from numcore.splitmix import mix, uniforms, word_at
+from numcore.arrays import mix, uniforms, word_at
 
 __all__ = ["derive", "gaussian_rows", "mix", "permuted", "positions", "signs", "uniforms", "words"]
 
