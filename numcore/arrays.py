@@ -252,7 +252,7 @@ def as_rng(rng: Any) -> np.random.Generator:
 
 
 def word_at(seed: Any, places: Any) -> Any:
-    """Random words that are functions of a seed and a place, so that any part of a table or a chain can be drawn anywhere.
+    """Random words as functions of a seed and a place, so that any part of a table or a chain can be drawn anywhere.
 
     They are those of SplitMix64, ``mix(seed + 0x9e3779b97f4a7c15 * place)`` modulo 2^64, of a seed, or of seeds, at an
     array of places, all uint64.
