@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 
+from numcore.algorithms._estimators import blas_threads
 from numcore.algorithms.sketching._rows import Block, Rows, is_sparse
 from numcore.algorithms.sketching._setup import Matrix, Point, Setup, beside, point, scaled_block
 from numcore.arrays import is_numpy, to_numpy
@@ -114,7 +115,8 @@ def _steady_inverse(rows: Rows, R: Matrix) -> Matrix | None:
 
 def _triangular_products(setup: Setup, target: bool, P: Matrix, block: Block) -> tuple[Matrix, ...]:
     X, y = scaled_block(block, setup)
-    if is_numpy(X):  # BLAS sees rows in C order as columns: W^T = P^T X^T
+    # the threads of NumPy's BLAS and of SciPy's, taking turns, would wait for each other
+    if is_numpy(X) and blas_threads() == 1:  # BLAS sees rows in C order as columns: W^T = P^T X^T
         return _squared(scipy.linalg.blas.dtrmm(1.0, P, X.T, trans_a=1).T, y, target)
     return _squared(X @ beside(X, P), y, target)
 

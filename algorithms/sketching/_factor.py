@@ -21,6 +21,7 @@ import scipy.linalg
 import scipy.sparse
 from scipy.sparse.linalg import LinearOperator
 
+from numcore.algorithms._estimators import on_one_thread
 from numcore.algorithms.sketching._direct import Compression, compressed
 from numcore.algorithms.sketching._rows import BLOCK_BYTES, Block, Rows, Work, is_dask, is_sparse
 from numcore.algorithms.sketching._setup import (
@@ -234,9 +235,11 @@ class Factor:
 
     def extended(self, rows: Matrix) -> Factor:
         """That of more rows ``[1 A b]``, weighted: by products where they are as good as a QR."""
-        R = triangle_by_products(self.R, rows, self.intercept + self.d, self.intercept)
-        if R is None:
-            R = triangle_beside_ones(np.vstack([self.R, rows]), self.intercept)
+        # the threads of NumPy's BLAS and of SciPy's, taking turns, would wait for each other
+        with on_one_thread():
+            R = triangle_by_products(self.R, rows, self.intercept + self.d, self.intercept)
+            if R is None:
+                R = triangle_beside_ones(np.vstack([self.R, rows]), self.intercept)
         return self._with(R, len(rows))
 
     def _with(self, R: Matrix, n_rows: int) -> Factor:
