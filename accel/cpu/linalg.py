@@ -77,7 +77,7 @@ def _transform_tiles(start, stop, block, flat, rows, columns, tiles, width, stri
         for i in range(rows):
             source, target = first + i * columns, i * stride
             _copy(buffer[target : target + count], flat[source : source + count])
-        _transform(buffer, rows, stride, lanes)
+        _transform(buffer, rows, stride, lanes, 1, rows)
         for i in range(rows):
             source, target = i * stride, first + i * columns
             _copy(flat[target : target + count], buffer[source : source + count])
@@ -100,7 +100,7 @@ def _transform_lines(start, stop, block, flat, n_groups, rows, width, stride, la
             source = (first + j) * rows
             for i in range(rows):
                 buffer[i * stride + j] = flat[source + i]
-        _transform(buffer, rows, stride, lanes)
+        _transform(buffer, rows, stride, lanes, 1, rows)
         for j in range(count):
             target = (first + j) * rows
             for i in range(rows):
@@ -108,11 +108,13 @@ def _transform_lines(start, stop, block, flat, n_groups, rows, width, stride, la
 
 
 @compiled
-def _transform(x, rows, stride, lanes):
-    """Transform the columns of x, rows that lie `stride` apart: radix 8 as long as three passes are left."""
-    half = 1
-    while half < rows:
-        radix = min(rows // half, 8)
+def _transform(x, rows, stride, lanes, half, stop):
+    """The passes from `half` to `stop` of the transform of the columns of x, rows that lie `stride` apart.
+
+    Radix 8 as long as three passes are left.
+    """
+    while half < stop:
+        radix = min(stop // half, 8)
         for begin in range(0, rows, radix * half):
             for i in range(begin * stride, (begin + half) * stride, lanes):
                 if radix == 8:

@@ -20,7 +20,7 @@ from numba.extending import intrinsic, register_jitable
 
 from numcore.accel.cpu._math import word_at
 from numcore.accel.cpu._threads import GRAIN, run_blocks
-from numcore.accel.cpu.linalg import VECTOR, _eight, _four, _two
+from numcore.accel.cpu.linalg import VECTOR, _transform
 
 __all__ = ["hadamard_sketch", "residual_rows", "scatter_csr", "scatter_rows"]
 
@@ -300,22 +300,6 @@ def _load_rows(buffer, stride, A, first, left, columns, factors):
     for i in range(max(0, -first), min(len(factors), len(A) - first)):
         for j in range(columns):
             buffer[i * stride + j] = factors[i] * A[first + i, left + j]
-
-
-@register_jitable
-def _transform(x, rows, stride, lanes, half, stop):
-    """The stages from `half` to `stop` of the transform of the columns of x."""
-    while half < stop:
-        radix = min(stop // half, 8)
-        for begin in range(0, rows, radix * half):
-            for i in range(begin * stride, (begin + half) * stride, lanes):
-                if radix == 8:
-                    _eight(x, i, half * stride)
-                elif radix == 4:
-                    _four(x, i, half * stride)
-                else:
-                    _two(x, i, half * stride)
-        half *= radix
 
 
 @register_jitable

@@ -86,7 +86,9 @@ def compressed(rows: Rows, setup: Setup, *, plain: bool = False, target: bool = 
         P, back, work = np.diag(1 / f.D), np.diag(f.D), functools.partial(_plain_products, setup, target)
     elif f.R is not None and (inverse := _steady_inverse(rows, f.R)) is not None:
         P, back = inverse / f.D[:, None], f.R * f.D
-        work = functools.partial(_triangular_products, setup, target, np.asfortranarray(P))
+        # the threads of NumPy's BLAS and of SciPy's, taking turns, would wait for each other
+        alone = blas_threads() == 1
+        work = functools.partial(_triangular_products, setup, target, np.asfortranarray(P), alone)
     else:
         P, back, work = f.P, f.sigma[:, None] * f.V.T * f.D, functools.partial(_products, setup, target)
     G, *found = rows.fold(work, max((PRODUCT_AWAY if rows.foreign else PRODUCT) // rows.d, rows.d))
@@ -113,10 +115,9 @@ def _steady_inverse(rows: Rows, R: Matrix) -> Matrix | None:
     return inverse if np.max(np.abs(inverse) @ np.abs(R)) <= STEADY else None
 
 
-def _triangular_products(setup: Setup, target: bool, P: Matrix, block: Block) -> tuple[Matrix, ...]:
+def _triangular_products(setup: Setup, target: bool, P: Matrix, alone: bool, block: Block) -> tuple[Matrix, ...]:
     X, y = scaled_block(block, setup)
-    # the threads of NumPy's BLAS and of SciPy's, taking turns, would wait for each other
-    if is_numpy(X) and blas_threads() == 1:  # BLAS sees rows in C order as columns: W^T = P^T X^T
+    if is_numpy(X) and alone:  # BLAS sees rows in C order as columns: W^T = P^T X^T
         return _squared(scipy.linalg.blas.dtrmm(1.0, P, X.T, trans_a=1).T, y, target)
     return _squared(X @ beside(X, P), y, target)
 
